@@ -1,0 +1,206 @@
+"""The CPU engine: N variants of one MuJoCo model, stepped in lock-step on all cores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+import torch
+from mujoco import batch
+from torch import Tensor
+
+from metarl.envs.family import Family, Frame, Start, named_task
+from metarl.errors import UserError
+
+# Model fields of one variant that differ from the base model's, by name.
+Fields = dict[str, np.ndarray]
+_CACHED_VARIANTS = 4096
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that continues N rows bit for bit, their model fields excepted."""
+
+    state: np.ndarray  # (N, mjSTATE_INTEGRATION)
+    warnings: np.ndarray  # (N,) divergences counted so far
+
+
+class BatchEngine:
+    """N rows of a family's model on `mujoco.batch.Batch`, each with the fields of its own task.
+
+    A row's model is the base model plus the fields in which its compiled variant differs from it.
+    The differences are found by comparing compiled models, never from a list written by hand, so
+    a row is bit for bit the variant compiled alone.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, family: Family, rows: int, threads: int = 0) -> None:
+        self.family = family
+        self.rows = rows
+        self._spec = family.spec()
+        self.model = self._spec.compile()
+        self.substeps = round(family.control_step / self.model.opt.timestep)
+        if abs(self.substeps * self.model.opt.timestep - family.control_step) > 1e-9:
+            raise UserError(
+                f"{family.name}: the control step {family.control_step} s is not a multiple of "
+                f"the model's timestep {self.model.opt.timestep} s"
+            )
+        self._batch = batch.Batch(self.model, rows, threads, persistent=True)
+        self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
+        self._ctrl = self._batch.bind("ctrl")
+        self._act = self._batch.bind("act") if self.model.na else None
+        self._sensordata = self._batch.bind("sensordata") if self.model.nsensor else None
+        # Sensors are brought up to the state after the last substep; without any, nothing is.
+        needed = max([int(s) for s in self.model.sensor_needstage], default=0)
+        self._stage = mujoco.mjtStage(needed)
+        self._expanded: dict[str, np.ndarray] = {}
+        self._variants: dict[bytes, Fields] = {}
+        self._physics = [i for i, p in enumerate(family.parameters) if p.physics]
+        self._sizes = _sizes(self.model)
+        self._warnings = self._count_warnings()
+
+    # Tasks.
+
+    def set_tasks(self, tasks: Tensor) -> None:
+        """Give row i the model of task i. tasks: (N, D)."""
+        if not self._physics:
+            return
+        variants = [self.fields(task) for task in tasks.cpu()]
+        for name in {name for variant in variants for name in variant} - set(self._expanded):
+            self._expanded[name] = self._batch.expand(name)
+        for name, rows in self._expanded.items():
+            base = _field(self.model, name)
+            for i, variant in enumerate(variants):
+                value = variant.get(name, base)
+                # A row of bvh_aabb is a prefix of the model's.
+                rows[i] = value[: rows[i].shape[0]] if value.shape != rows[i].shape else value
+
+    def fields(self, task: Tensor) -> Fields:
+        """The model fields in which a task (D,) differs from the base model."""
+        key = task[self._physics].numpy().tobytes()
+        if key not in self._variants:
+            if len(self._variants) >= _CACHED_VARIANTS:
+                self._variants.clear()
+            self._variants[key] = self._difference(self.compile(task))
+        return self._variants[key]
+
+    def compile(self, task: Tensor) -> mujoco.MjModel:
+        """The model of one task (D,), compiled alone."""
+        spec = self._spec.copy()
+        self.family.variant(spec, named_task(self.family, task))
+        try:
+            return spec.compile()
+        except ValueError as error:
+            raise UserError(f"{self.family.name}: MuJoCo refuses this task: {error}") from None
+
+    def _difference(self, model: mujoco.MjModel) -> Fields:
+        if _sizes(model) != self._sizes:
+            raise UserError(
+                f"{self.family.name}: a variant has other bodies, joints or sensors than the base "
+                "model; pad the base model so that all variants share one layout"
+            )
+        fixed = [f for f in _FIXED_FIELDS if not _same(self.model, model, f)]
+        if fixed:
+            raise UserError(
+                f"{self.family.name}: a variant edits {', '.join(fixed)}, which rows cannot have "
+                "each for itself; put every mesh and terrain into the base model and choose by name"
+            )
+        changed = [f for f in _ROW_FIELDS if not _same(self.model, model, f)]
+        return {f: np.array(_field(model, f)) for f in changed}
+
+    # Time.
+
+    def reset(self, mask: np.ndarray, start: Start) -> None:
+        """Put the masked rows (N,) at their start states."""
+        self._batch.reset(mask)
+        self._qpos[mask] = start.qpos.numpy()[mask]
+        self._qvel[mask] = start.qvel.numpy()[mask]
+        if self._act is not None and start.act is not None:
+            self._act[mask] = start.act.numpy()[mask]
+        self._batch.forward(mask, stage=self._stage)
+        self._warnings = self._count_warnings()
+
+    def step(self, control: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """One control step of the masked rows with control (N, A); which rows diverged: (N,)."""
+        self._ctrl[:] = control
+        failed = np.zeros(self.rows, bool)
+        try:
+            self._batch.step(mask, nstep=self.substeps, stage=self._stage)
+        except batch.SimulationError as error:
+            failed[error.ids] = True
+        # MuJoCo resets a row that blows up inside the call and goes on; only its warnings tell.
+        warnings = self._count_warnings()
+        failed |= warnings != self._warnings
+        self._warnings = warnings
+        return failed
+
+    def _count_warnings(self) -> np.ndarray:
+        return self._batch.warning[:, :, 1].sum(1)
+
+    # State.
+
+    def frame(self) -> Frame:
+        """What sensors tell now: copies, float64."""
+        sensors = {}
+        if self._sensordata is not None:
+            data = torch.from_numpy(self._sensordata.copy())
+            for i in range(self.model.nsensor):
+                at, size = int(self.model.sensor_adr[i]), int(self.model.sensor_dim[i])
+                sensors[self.model.sensor(i).name] = data[:, at : at + size]
+        return Frame(
+            torch.from_numpy(self._qpos.copy()), torch.from_numpy(self._qvel.copy()), sensors
+        )
+
+    def default_frame(self) -> Frame:
+        """The base model's default state, for all rows, with no sensors."""
+        qpos = torch.from_numpy(np.tile(self.model.qpos0, (self.rows, 1)))
+        return Frame(qpos, torch.zeros(self.rows, self.model.nv, dtype=torch.float64), {})
+
+    def snapshot(self) -> Snapshot:
+        """The state of all rows."""
+        return Snapshot(self._batch.state.copy(), self._warnings.copy())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Return all rows to a snapshot taken with the same tasks."""
+        self._batch.state[:] = snapshot.state
+        if self._sensordata is not None:
+            state = self._batch.state.copy()
+            self._batch.forward(stage=self._stage)
+            # forward() may refresh the solver's warm start, which the state is part of.
+            self._batch.state[:] = state
+        self._warnings = self._count_warnings()
+
+    def row(self, index: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """One row as MuJoCo's own objects, to be rendered or looked into."""
+        model, data = self._batch.get_model(index), self._batch.get_data(index)
+        mujoco.mj_forward(model, data)
+        return model, data
+
+
+def _field(model: mujoco.MjModel, name: str) -> np.ndarray:
+    owner = model.opt if name.startswith("opt.") else model
+    return np.asarray(getattr(owner, name.removeprefix("opt.")))
+
+
+def _same(a: mujoco.MjModel, b: mujoco.MjModel, name: str) -> bool:
+    return np.array_equal(_field(a, name), _field(b, name))
+
+
+def _sizes(model: mujoco.MjModel) -> dict[str, int]:
+    """Every count n* of a model, names and signature aside."""
+    counts = {n: getattr(model, n) for n in dir(model) if n.startswith("n")}
+    skipped = {"narena", "nbuffer", "names", "ntext", "ntextdata"}
+    return {n: c for n, c in counts.items() if isinstance(c, int) and n not in skipped}
+
+
+def _array_fields(model: mujoco.MjModel) -> Sequence[str]:
+    return [n for n in dir(model) if isinstance(getattr(model, n, None), np.ndarray)]
+
+
+_ROW_FIELDS = sorted(batch.MODEL_FIELDS)
+# Data of meshes, height fields, textures and the like: one copy for all rows.
+_FIXED_FIELDS = sorted(
+    set(_array_fields(mujoco.MjSpec().compile())) - set(batch.MODEL_FIELDS)
+    - {"names_map", "paths"}
+)

@@ -1,0 +1,212 @@
+"""The contract of a task family: one MuJoCo model, and the named parameters that vary over it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import mujoco
+import torch
+from torch import Tensor
+
+from metarl.errors import UserError, unknown
+from metarl.randomness import Draws, Role, generator
+
+Split = Literal["train", "test", "ood"]
+SPLITS: tuple[Split, ...] = ("train", "test", "ood")
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number that tells a task from another."""
+
+    name: str
+    unit: str
+    meaning: str
+    train: Interval
+    ood: tuple[Interval, ...] = ()  # out-of-distribution draws; () leaves it in the train range
+    distribution: Literal["uniform", "log-uniform"] = "uniform"
+    physics: bool = True  # False: no field of the model depends on it (a goal, a target speed)
+    possible: Interval = (-float("inf"), float("inf"))  # beyond this a value makes no sense
+
+    def draw(self, u: float, v: float, split: Split) -> float:
+        """The value at the uniform numbers u (within an interval) and v (which interval)."""
+        intervals = self.ood if split == "ood" and self.ood else (self.train,)
+        low, high = intervals[min(int(v * len(intervals)), len(intervals) - 1)]
+        if self.distribution == "log-uniform":
+            return low * (high / low) ** u
+        return low + (high - low) * u
+
+    @property
+    def default(self) -> float:
+        """The middle of the train range."""
+        return self.draw(0.5, 0.0, "train")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What sensors could tell about N rows. Nothing else may be read."""
+
+    qpos: Tensor  # (N, nq)
+    qvel: Tensor  # (N, nv)
+    sensors: dict[str, Tensor]  # name -> (N, size of the sensor)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The state in which an episode begins."""
+
+    qpos: Tensor  # (N, nq)
+    qvel: Tensor  # (N, nv)
+    act: Tensor | None = None  # (N, na) actuator states, where the model has any
+
+
+class Random:
+    """Random numbers for one reset: each row's depend on its own task and episode alone."""
+
+    def __init__(self, draws: Draws, episode: int) -> None:
+        self._draws = draws
+        self._count = 16 * episode  # room for 16 draws in a reset
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """U(low, high), float64 (N, *shape)."""
+        self._count += 1
+        return low + (high - low) * self._draws.uniform(Role.RESET, self._count, *shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        """N(0, 1), float64 (N, *shape)."""
+        self._count += 1
+        return self._draws.normal(Role.RESET, self._count, *shape).double()
+
+
+class Family(Protocol):
+    """A parameterised set of tasks on one MuJoCo model.
+
+    A family is a frozen dataclass: its fields are its options on the command line. The functions
+    below see all N rows at once, as float64 tensors, and hold no state, so that the same ones run
+    on every engine and behind a real robot. Only `name`, `parameters`, `control_step`, `horizon`,
+    `spec`, `reset`, `observe` and `reward` have no default.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that the command line knows it by."""
+        ...
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What varies: the columns of a task (D)."""
+        ...
+
+    @property
+    def control_step(self) -> float:
+        """Seconds between two actions."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Control steps of an episode; reaching it is a time limit, never a terminal."""
+        ...
+
+    @property
+    def action_scale(self) -> float:
+        """The part of the actuators' range that an action in [-1, 1] spans."""
+        return 1.0
+
+    @property
+    def task_counts(self) -> tuple[int, int]:
+        """How many train tasks, and how many test and ood tasks."""
+        return 100, 30
+
+    def spec(self) -> mujoco.MjSpec:
+        """The base model."""
+        ...
+
+    def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
+        """Edit the base model into the model of one task."""
+
+    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+        """Start states (N, ...); `frame` holds the model's own default state."""
+        ...
+
+    def observe(self, frame: Frame) -> Tensor:
+        """What the agent sees: (N, O). Never contains the task."""
+        ...
+
+    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+        """Reward of one control step (N,); `action` (N, A) is what reached the actuators."""
+        ...
+
+    def terminated(self, frame: Frame) -> Tensor:
+        """Whether the task itself ended here: (N,) bool."""
+        return torch.zeros(len(frame.qpos), dtype=torch.bool, device=frame.qpos.device)
+
+    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+        """Measures taken when an episode ends, (N,) each; `success` in {0, 1} where it applies."""
+        return {}
+
+    def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
+        """Points [m] to draw into a picture of the task, by label: the hidden goal, say."""
+        return {}
+
+
+def sample_tasks(family: Family, split: Split, count: int, seed: int = 0) -> Tensor:
+    """Tasks (count, D), float64. Task i depends on family, split, seed and i alone, so that a
+    larger set begins with the smaller one, and no set shares a task with another."""
+    rows = []
+    for i in range(count):
+        numbers = generator(seed, SPLITS.index(split), i, Role.TASK_SET)
+        rows.append([p.draw(*numbers.random(2), split) for p in family.parameters])
+    return torch.tensor(rows, dtype=torch.float64).reshape(count, len(family.parameters))
+
+
+def default_task(family: Family) -> Tensor:
+    """The task in the middle of every train range, (D,)."""
+    return torch.tensor([p.default for p in family.parameters], dtype=torch.float64)
+
+
+def named_task(family: Family, task: Tensor) -> dict[str, float]:
+    """A task (D,) as {parameter: value}."""
+    return {p.name: float(v) for p, v in zip(family.parameters, task, strict=True)}
+
+
+def parse_task(
+    family: Family, words: list[str], warn: Callable[[str], None]
+) -> Tensor:
+    """The task (D,) that words like `payload=2.5` describe; what they leave out is the default.
+
+    Calls `warn` for a value outside its train range. Raises UserError for a word that is not
+    name=number, an unknown name, and a value that cannot exist.
+    """
+    known = {p.name: (i, p) for i, p in enumerate(family.parameters)}
+    task = default_task(family)
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"{word!r} is not a task parameter; write name=value, as in "
+                            f"{family.parameters[0].name}={family.parameters[0].default:g}")
+        if name not in known:
+            raise unknown(f"parameter of {family.name}", name, known)
+        index, parameter = known[name]
+        task[index] = _value(parameter, text, warn)
+    return task
+
+
+def _value(parameter: Parameter, text: str, warn: Callable[[str], None]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(
+            f"{parameter.name}={text!r} is not a number; give it in {parameter.unit}"
+        ) from None
+    low, high = parameter.possible
+    if not low <= value <= high or value != value or abs(value) == float("inf"):
+        raise UserError(
+            f"{parameter.name}={text} is impossible: {parameter.meaning} must lie in "
+            f"[{low:g}, {high:g}] {parameter.unit}"
+        )
+    low, high = parameter.train
+    if not low <= value <= high:
+        warn(f"{parameter.name}={text} lies outside the trained range [{low:g}, {high:g}] "
+             f"{parameter.unit}")
+    return value

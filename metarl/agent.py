@@ -1,0 +1,93 @@
+"""The contract of an agent: four verbs, and its state.
+
+Training, evaluation, `metarl adapt`, a robot and a server all run the same loop::
+
+    belief = agent.prior(tasks, replicas, draws)
+    while True:
+        action = agent.act(obs, belief, noise)
+        belief = agent.infer(belief, step)
+    agent.learn(trial, seed, iteration)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from metarl.randomness import Draws
+from metarl.trial import Steps, Trial
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes that an agent must know about a family, and nothing else about it."""
+
+    obs: int  # O
+    action: int  # A
+    task: int  # D; only an oracle uses it
+    horizon: int  # H, control steps of an episode
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an agent wants collected before each `learn`, and how it is judged."""
+
+    tasks: int  # M, tasks of one iteration
+    replicas: int  # R, rows per task
+    episodes: int  # K, episodes of a trial
+    noise_when_judged: bool = False  # it needs its exploration noise in order to adapt
+
+    def env_steps(self, horizon: int) -> int:
+        """Control steps of one iteration."""
+        return self.tasks * self.replicas * self.episodes * horizon
+
+
+class Agent(Protocol):
+    """A meta-reinforcement-learning agent. Rows are task-major: row = task * replicas + replica."""
+
+    plan: Plan
+    device: torch.device
+
+    def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Any:
+        """The belief (any value) about M tasks before the first step. `tasks` is (M, D): its
+        length is all that an agent may use, unless it is an oracle."""
+        ...
+
+    def act(self, obs: Tensor, belief: Any, noise: Tensor | None) -> Tensor:
+        """Actions (N, A) in [-1, 1] for obs (N, O); with noise None, the mean action."""
+        ...
+
+    def infer(self, belief: Any, step: Steps) -> Any:
+        """The belief after one more step (N, ...) of every row."""
+        ...
+
+    def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
+        """Improve from one trial (T, N, ...); numbers to log."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that training needs to go on, bit for bit."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned."""
+        ...
+
+    def policy_state(self) -> dict[str, Tensor]:
+        """The part of the state that acting and inferring need."""
+        ...
+
+    def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `policy_state` returned."""
+        ...
+
+    def pack(self, belief: Any) -> dict[str, Tensor]:
+        """A belief as named tensors, to be stored. Raises ValueError inside an episode where the
+        agent cannot store a belief then."""
+        ...
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> Any:
+        """The belief that `pack` stored."""
+        ...

@@ -1,0 +1,77 @@
+"""What the world said: single steps, and rectangular trials of several episodes of one task."""
+
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One control step of N rows.
+
+    `last` ends an episode for whatever reason; `terminated` says that the task itself ended there,
+    so that nothing may be bootstrapped from `next_obs`. A time limit is `last` alone.
+    """
+
+    obs: Tensor  # (N, O)
+    action: Tensor  # (N, A) in [-1, 1]
+    reward: Tensor  # (N,)
+    next_obs: Tensor  # (N, O), the episode's own successor even where `last`
+    terminated: Tensor  # (N,) bool
+    last: Tensor  # (N,) bool
+    outcome: dict[str, Tensor] = field(default_factory=dict)  # (N,) each, NaN unless `last`
+
+    def to(self, device: torch.device) -> "Steps":
+        """The same steps on `device`."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)[:6]}
+        return Steps(**moved, outcome=self.outcome)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """T steps of N rows, time first: several episodes of one hidden task for each row."""
+
+    obs: Tensor  # (T, N, O)
+    action: Tensor  # (T, N, A)
+    reward: Tensor  # (T, N)
+    next_obs: Tensor  # (T, N, O)
+    terminated: Tensor  # (T, N) bool
+    last: Tensor  # (T, N) bool
+    outcome: dict[str, Tensor]  # (T, N) each, NaN unless `last`
+    task: Tensor  # (N, D); for oracles, plots and logs, never for an agent
+    index: Tensor  # (N,) number of each row's task in the set it was drawn from
+    replicas: int = 1
+
+    def __len__(self) -> int:
+        return self.reward.shape[0]
+
+    def step(self, t: int) -> Steps:
+        """Step `t` of all rows, (N, ...)."""
+        names = ("obs", "action", "reward", "next_obs", "terminated", "last")
+        return Steps(**{name: getattr(self, name)[t] for name in names})
+
+    @property
+    def episode(self) -> Tensor:
+        """(T, N) the episode each step belongs to, counted from 0."""
+        return self.last.long().cumsum(0) - self.last.long()
+
+    def returns(self, episodes: int) -> Tensor:
+        """(K, N) undiscounted return of each row's first K episodes; NaN where one is missing."""
+        return self._per_episode(self.reward, episodes)
+
+    def outcomes(self, episodes: int) -> dict[str, Tensor]:
+        """(K, N) of each measure that the family takes when an episode ends."""
+        return {
+            name: self._per_episode(torch.where(self.last, value, 0.0), episodes)
+            for name, value in self.outcome.items()
+        }
+
+    def _per_episode(self, value: Tensor, episodes: int) -> Tensor:
+        number = self.episode
+        finished = self.last.long().sum(0)
+        rows = []
+        for k in range(episodes):
+            total = torch.where(number == k, value, 0.0).sum(0)
+            rows.append(torch.where(finished > k, total, torch.nan))
+        return torch.stack(rows)
