@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from metarl.agents.maml import Maml
 from metarl.agents.pearl import Pearl
 
 AGENTS: dict[str, Any] = {
+    "maml": Maml,
     "pearl": Pearl,
 }

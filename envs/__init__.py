@@ -1,5 +1,7 @@
 """Task families, the engines that run them, and their gymnasium and SB3 faces."""
 
+import gymnasium
+
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.family import Family
 from metarl.envs.reach import Reach
@@ -8,3 +10,12 @@ FAMILIES: dict[str, type[Family]] = {
     "cheetah-vel": CheetahVel,
     "reach": Reach,
 }
+
+for _name in FAMILIES:
+    # No max_episode_steps: an episode's end is the family's, and a second limit would hide it.
+    gymnasium.register(
+        f"metarl/{_name}-v1",
+        entry_point="metarl.envs.faces:WorldEnv",
+        vector_entry_point="metarl.envs.faces:WorldVectorEnv",
+        kwargs={"family": _name},
+    )

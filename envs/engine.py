@@ -1,5 +1,6 @@
 """The CPU engine: N variants of one MuJoCo model, stepped in lock-step on all cores."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from metarl.errors import UserError
 # Model fields of one variant that differ from the base model's, by name.
 Fields = dict[str, np.ndarray]
 _CACHED_VARIANTS = 4096
+# What MuJoCo itself calls divergence (mjMAXVAL): it looks before a substep, we after the last one.
+_LARGEST = 1e10
+_log = logging.getLogger("mujoco")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,6 @@ class Snapshot:
     """All that continues N rows bit for bit, their model fields excepted."""
 
     state: np.ndarray  # (N, mjSTATE_INTEGRATION)
-    warnings: np.ndarray  # (N,) divergences counted so far
 
 
 class BatchEngine:
@@ -46,7 +49,8 @@ class BatchEngine:
                 f"{family.name}: the control step {family.control_step} s is not a multiple of "
                 f"the model's timestep {self.model.opt.timestep} s"
             )
-        self._batch = batch.Batch(self.model, rows, threads, persistent=True)
+        # Not persistent: the one mjData of each thread stays in its cache.
+        self._batch = batch.Batch(self.model, rows, threads, persistent=False)
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._ctrl = self._batch.bind("ctrl")
         self._act = self._batch.bind("act") if self.model.na else None
@@ -58,7 +62,17 @@ class BatchEngine:
         self._variants: dict[bytes, Fields] = {}
         self._physics = [i for i, p in enumerate(family.parameters) if p.physics]
         self._sizes = _sizes(self.model)
-        self._warnings = self._count_warnings()
+        self._sensors = {
+            self.model.sensor(i).name: slice(int(at), int(at + size))
+            for i, (at, size) in enumerate(
+                zip(self.model.sensor_adr, self.model.sensor_dim, strict=True)
+            )
+        }
+        self._flat = self._batch.state.reshape(-1)  # a view
+        self._warnings = self._batch.warning.copy()
+        if mujoco.get_mju_user_warning() is None:
+            # Else MuJoCo writes MUJOCO_LOG.TXT into the user's folder.
+            mujoco.set_mju_user_warning(_log.warning)
 
     # Tasks.
 
@@ -119,24 +133,28 @@ class BatchEngine:
         if self._act is not None and start.act is not None:
             self._act[mask] = start.act.numpy()[mask]
         self._batch.forward(mask, stage=self._stage)
-        self._warnings = self._count_warnings()
+        self._warnings = self._batch.warning.copy()
 
     def step(self, control: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """One control step of the masked rows with control (N, A); which rows diverged: (N,)."""
-        self._ctrl[:] = control
+        if mask is None:
+            self._ctrl[:] = control
+        else:
+            self._ctrl[mask] = control[mask]
         failed = np.zeros(self.rows, bool)
         try:
             self._batch.step(mask, nstep=self.substeps, stage=self._stage)
         except batch.SimulationError as error:
             failed[error.ids] = True
         # MuJoCo resets a row that blows up inside the call and goes on; only its warnings tell.
-        warnings = self._count_warnings()
-        failed |= warnings != self._warnings
-        self._warnings = warnings
-        return failed
-
-    def _count_warnings(self) -> np.ndarray:
-        return self._batch.warning[:, :, 1].sum(1)
+        warnings = self._batch.warning
+        if warnings.tobytes() != self._warnings.tobytes():
+            failed |= (warnings[:, :, 1] != self._warnings[:, :, 1]).any(1)
+            self._warnings = warnings.copy()
+        # One product over all rows: below the square of the bound, no number exceeds the bound.
+        if not self._flat @ self._flat < _LARGEST**2:
+            failed |= ~(np.abs(self._batch.state) < _LARGEST).all(1)
+        return failed if mask is None else failed & mask
 
     # State.
 
@@ -145,31 +163,26 @@ class BatchEngine:
         sensors = {}
         if self._sensordata is not None:
             data = torch.from_numpy(self._sensordata.copy())
-            for i in range(self.model.nsensor):
-                at, size = int(self.model.sensor_adr[i]), int(self.model.sensor_dim[i])
-                sensors[self.model.sensor(i).name] = data[:, at : at + size]
+            sensors = {name: data[:, columns] for name, columns in self._sensors.items()}
         return Frame(
             torch.from_numpy(self._qpos.copy()), torch.from_numpy(self._qvel.copy()), sensors
         )
 
     def default_frame(self) -> Frame:
-        """The base model's default state, for all rows, with no sensors."""
-        qpos = torch.from_numpy(np.tile(self.model.qpos0, (self.rows, 1)))
-        return Frame(qpos, torch.zeros(self.rows, self.model.nv, dtype=torch.float64), {})
+        """Every row's default state, with no sensors."""
+        qpos = self._expanded.get("qpos0", np.tile(self.model.qpos0, (self.rows, 1)))
+        qvel = torch.zeros(self.rows, self.model.nv, dtype=torch.float64)
+        return Frame(torch.from_numpy(qpos.copy()), qvel, {})
 
     def snapshot(self) -> Snapshot:
         """The state of all rows."""
-        return Snapshot(self._batch.state.copy(), self._warnings.copy())
+        return Snapshot(self._batch.state.copy())
 
     def restore(self, snapshot: Snapshot) -> None:
         """Return all rows to a snapshot taken with the same tasks."""
         self._batch.state[:] = snapshot.state
         if self._sensordata is not None:
-            state = self._batch.state.copy()
             self._batch.forward(stage=self._stage)
-            # forward() may refresh the solver's warm start, which the state is part of.
-            self._batch.state[:] = state
-        self._warnings = self._count_warnings()
 
     def row(self, index: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """One row as MuJoCo's own objects, to be rendered or looked into."""

@@ -145,6 +145,11 @@ class Family(Protocol):
         """Measures taken when an episode ends, (N,) each; `success` in {0, 1} where it applies."""
         return {}
 
+    def expert(self, frame: Frame, task: Tensor) -> Tensor | None:
+        """Actions (N, A) in [-1, 1] of a scripted policy that is told the task: the oracle's
+        figure, and a proof that the tasks can be solved. None where none is known."""
+        return None
+
     def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
         """Points [m] to draw into a picture of the task, by label: the hidden goal, say."""
         return {}
@@ -153,11 +158,20 @@ class Family(Protocol):
 def sample_tasks(family: Family, split: Split, count: int, seed: int = 0) -> Tensor:
     """Tasks (count, D), float64. Task i depends on family, split, seed and i alone, so that a
     larger set begins with the smaller one, and no set shares a task with another."""
-    rows = []
-    for i in range(count):
-        numbers = generator(seed, SPLITS.index(split), i, Role.TASK_SET)
-        rows.append([p.draw(*numbers.random(2), split) for p in family.parameters])
-    return torch.tensor(rows, dtype=torch.float64).reshape(count, len(family.parameters))
+    rows = [draw_task(family, split, i, seed) for i in range(count)]
+    return torch.stack(rows) if rows else torch.empty(0, len(family.parameters)).double()
+
+
+def draw_task(family: Family, split: Split, index: int, seed: int = 0) -> Tensor:
+    """Task `index` of a split, (D,) float64."""
+    numbers = generator(seed, SPLITS.index(split), index, Role.TASK_SET)
+    values = [
+        p.draw(float(u), float(v), split)
+        for p, (u, v) in zip(
+            family.parameters, numbers.random((len(family.parameters), 2)), strict=True
+        )
+    ]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def default_task(family: Family) -> Tensor:

@@ -88,11 +88,21 @@ class Reach(Family):
         distance = _distance(after, task)
         # The logarithm makes the last centimetres count (Levine et al. 2016, "End-to-end training
         # of deep visuomotor policies", eq. in section 4.2).
-        return -distance - 0.1 * (distance + 0.01).log() - 0.01 * action.square().mean(1)
+        effort = action.square().mean(1)
+        return -5 * distance - 0.5 * (distance + 0.01).log() - 0.05 * effort
 
     def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
         distance = _distance(frame, task)
         return {"success": (distance < 0.02).double(), "distance [m]": distance}
+
+    def expert(self, frame: Frame, task: Tensor) -> Tensor:
+        # Resolved motion rate control (Whitney 1969), damped near singular poses.
+        jacobian = _jacobian(frame.qpos)  # (N, 3, 7)
+        twist = 4.0 * (task[:, :3] - frame.sensors["flange"])  # m/s, closing in 0.25 s
+        square = jacobian @ jacobian.mT + 1e-3 * torch.eye(3, dtype=torch.float64)
+        speed = (jacobian.mT @ torch.linalg.solve(square, twist[:, :, None])).squeeze(2)
+        action = speed / (_SAFE_FRACTION * torch.tensor(_SPEED, dtype=torch.float64))
+        return action / action.abs().amax(1, keepdim=True).clamp(min=1)
 
     def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
         return {"goal": (task["goal_x"], task["goal_y"], task["goal_z"])}
@@ -102,10 +112,36 @@ def _distance(frame: Frame, task: Tensor) -> Tensor:
     return (frame.sensors["flange"] - task[:, :3]).norm(dim=1)
 
 
+def _jacobian(qpos: Tensor) -> Tensor:
+    """How the flange's position moves with the joints, (N, 3, 7) m/rad."""
+    position = torch.zeros(len(qpos), 3, dtype=torch.float64)
+    rotation = torch.eye(3, dtype=torch.float64).expand(len(qpos), 3, 3)
+    origins, axes = [], []
+    for (a, d, alpha), angle in zip(_LINKS, qpos.T, strict=True):
+        sine, cosine = np.sin(alpha), np.cos(alpha)
+        at = torch.tensor([a, -sine * d, cosine * d], dtype=torch.float64)
+        twist = torch.tensor([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+        position = position + rotation @ at
+        rotation = rotation @ twist.double() @ _about_z(angle)
+        origins.append(position)
+        axes.append(rotation[:, :, 2])
+    flange = position + _FLANGE * rotation[:, :, 2]
+    axis, lever = torch.stack(axes, 1), flange[:, None] - torch.stack(origins, 1)
+    return torch.linalg.cross(axis, lever).mT
+
+
+def _about_z(angle: Tensor) -> Tensor:
+    """Rotations (N, 3, 3) about z by angles (N,)."""
+    sine, cosine = angle.sin(), angle.cos()
+    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+    return torch.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one], 1).view(-1, 3, 3)
+
+
 def _arm() -> mujoco.MjSpec:
     """The arm, joint frames after Craig, capsules between them."""
     spec = mujoco.MjSpec()
     spec.modelname = "fr3"
+    spec.compiler.degree = False
     spec.option.timestep = 0.005
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT

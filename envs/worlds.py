@@ -1,5 +1,6 @@
 """A family on an engine: N parallel worlds, each with its own hidden task."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,16 +26,17 @@ class Worlds:
         self.engine = BatchEngine(family, rows, threads)
         self.tasks = default_task(family).expand(rows, -1).clone()  # (N, D) float64
         self.diverged = torch.zeros(rows, dtype=torch.bool)
-        self._none = torch.zeros(rows, dtype=torch.bool)
-        self._step = torch.zeros(rows, dtype=torch.long)  # of the running episode
-        self._episode = torch.zeros(rows, dtype=torch.long)  # of the trial
+        # Bookkeeping is numpy's: calls on arrays this small cost less there than in torch.
+        self._all = np.ones(rows, bool)
+        self._step = np.zeros(rows, np.int64)  # of the running episode
+        self._episode = np.zeros(rows, np.int64)  # of the trial
         self._draws = Draws.of(0, 0, rows)
-        low, high = torch.from_numpy(self.engine.model.actuator_ctrlrange.copy()).T
+        low, high = self.engine.model.actuator_ctrlrange.T.copy()
         self._centre, self._half = (low + high) / 2, family.action_scale * (high - low) / 2
-        self._frame = self.engine.default_frame()
+        self._never_terminates = type(family).terminated is Family.terminated
         self.set_tasks(self.tasks)
-        self._frame = self._start(~self._none)
-        self.obs = family.observe(self._frame).float()  # (N, O)
+        self.frame = self._start(self._all)
+        self.obs = family.observe(self.frame).float()  # (N, O)
 
     @property
     def shapes(self) -> Shapes:
@@ -44,73 +46,99 @@ class Worlds:
         )
 
     def set_tasks(self, tasks: Tensor) -> None:
-        """Give row i task i of (N, D), from its next reset on for what physics does not see, and
-        at once for the model's fields: reset after it."""
+        """Give row i task i of (N, D), at once: reset after it."""
         if tasks.shape != self.tasks.shape:
             raise ValueError(f"tasks must be {tuple(self.tasks.shape)}, got {tuple(tasks.shape)}")
         self.tasks = tasks.double().cpu()
         self.engine.set_tasks(self.tasks)
 
     def reset(self, mask: Tensor | None = None, draws: Draws | None = None) -> Tensor:
-        """Start a new episode in the masked rows (N,), in all by default; obs (N, O).
+        """Start the next episode in the masked rows (N,), in all by default; obs (N, O).
 
-        With `draws` a new trial begins, of which this is episode 0.
+        With `draws` a new trial begins there, of which this is episode 0.
         """
-        mask = ~self._none if mask is None else mask
-        if draws is not None:
+        rows = self._all if mask is None else mask.numpy()
+        if draws is None:
+            self._episode += rows
+        else:
             self._draws = draws
-            self._episode = torch.zeros_like(self._episode)
-        self._frame = self._start(mask)
-        self.obs = self.family.observe(self._frame).float()
+            self._episode[rows] = 0
+        self.frame = self._start(rows)
+        obs = self.family.observe(self.frame).float()
+        # A row that diverged and was not reset has a last obs, but no state to observe.
+        self.obs = torch.where(torch.from_numpy(rows)[:, None], obs, self.obs)
         return self.obs
 
     def step(self, action: Tensor, mask: Tensor | None = None, autoreset: bool = True) -> Steps:
-        """One control step of the masked rows (all by default) with action (N, A) in [-1, 1].
+        """One control step of the masked rows (all by default) with action (N, A) in [-1, 1]:
+        beyond that it is clamped for the actuators, and kept as the agent's own in the steps.
 
         Ended rows are reset before it returns, unless `autoreset` is off; `obs` is then what the
         next action must answer, while `next_obs` in the steps is the episode's own last word.
+        Rows outside the mask stay as they are, with reward 0.
         """
-        action = action.to(self._half.device).float()
-        finite = action.isfinite().all(1)
-        if not finite.all():
-            action = torch.where(finite[:, None], action, 0.0)
-        action = action.clamp(-1, 1)
-        applied = self.family.action_scale * action.double()
-        control = self._centre + self._half * action
-        before, obs = self._frame, self.obs
-        failed = self.engine.step(control.numpy(), None if mask is None else mask.numpy())
-        self.diverged = torch.from_numpy(failed) | ~finite
-        self._frame = self.engine.frame()
-        self._step += 1 if mask is None else mask.long()
-        after = self._frame
+        rows = self._all if mask is None else mask.numpy()
+        action, broken = _usable(action)
+        exact = action.numpy().astype(np.float64)
+        np.minimum(exact, 1.0, out=exact)
+        np.maximum(exact, -1.0, out=exact)
+        control = self._half * exact
+        control += self._centre
+        before, obs = self.frame, self.obs
+        failed = self.engine.step(control, None if mask is None else rows)
+        if broken is not None:
+            failed |= broken & rows
+        self._step += rows
+        self.frame = after = self.engine.frame()
         next_obs = self.family.observe(after).float()
+        applied = torch.from_numpy(self.family.action_scale * exact)
         reward = self.family.reward(before, applied, after, self.tasks).float()
-        terminated = self.family.terminated(after)
-        if self.diverged.any():
-            next_obs = torch.where(self.diverged[:, None], obs, next_obs)
-            reward = torch.where(self.diverged, 0.0, reward)
-            terminated = terminated & ~self.diverged
-        last = terminated | self.diverged | (self._step >= self.family.horizon)
-        outcome = {}
-        self.obs = next_obs
+        if mask is not None or failed.any():
+            valid = torch.from_numpy(rows & ~failed)
+            next_obs = torch.where(valid[:, None], next_obs, obs)
+            reward = torch.where(valid, reward, 0.0)
+        terminated = self._terminated(after, rows, failed)
+        last = rows & (terminated | failed | (self._step >= self.family.horizon))
+        self.diverged, self.obs, outcome = torch.from_numpy(failed), next_obs, {}
         if last.any():
-            outcome = {
-                name: torch.where(last & ~self.diverged, value, torch.nan).float()
-                for name, value in self.family.outcome(after, self.tasks).items()
-            }
+            outcome = self._outcome(after, last & ~failed)
             if autoreset:
-                self._episode += last.long()
-                self._frame = self._start(last)
-                self.obs = self.family.observe(self._frame).float()
-        return Steps(obs, action, reward, next_obs, terminated, last, outcome)
+                self._episode += last
+                self.frame = self._start(last)
+                self.obs = self.family.observe(self.frame).float()
+        return Steps(
+            obs, action, reward, next_obs, torch.from_numpy(terminated), torch.from_numpy(last),
+            outcome,
+        )
 
-    def _start(self, mask: Tensor) -> Frame:
+    def _terminated(self, frame: Frame, rows: np.ndarray, failed: np.ndarray) -> np.ndarray:
+        if self._never_terminates:
+            return np.zeros(self.rows, bool)
+        return self.family.terminated(frame).numpy() & rows & ~failed
+
+    def _outcome(self, frame: Frame, rows: np.ndarray) -> dict[str, Tensor]:
+        """What the family measures at the end of an episode, NaN outside the masked rows."""
+        chosen = torch.from_numpy(rows)
+        outcome = self.family.outcome(frame, self.tasks)
+        return {name: torch.where(chosen, value, torch.nan).float()
+                for name, value in outcome.items()}
+
+    def _start(self, rows: np.ndarray) -> Frame:
         """Put the masked rows at the start of an episode; the new frame."""
         frame = self.engine.default_frame()
-        for episode in self._episode[mask].unique().tolist():
-            chosen = mask & (self._episode == episode)
-            draws = self._draws
-            start = self.family.reset(frame, self.tasks, Random(draws, episode))
-            self.engine.reset(chosen.numpy(), start)
-        self._step[mask] = 0
+        for episode in np.unique(self._episode[rows]).tolist():
+            chosen = rows & (self._episode == episode)
+            random = Random(self._draws.only(torch.from_numpy(chosen)), episode)
+            self.engine.reset(chosen, self.family.reset(frame, self.tasks, random))
+        self._step[rows] = 0
         return self.engine.frame()
+
+
+def _usable(action: Tensor) -> tuple[Tensor, np.ndarray | None]:
+    """Actions (N, A), zero where not finite; the rows (N,) where they were not, if any."""
+    action = action.detach().cpu().float()
+    finite = np.isfinite(action.numpy())
+    if finite.all():
+        return action, None
+    usable = torch.from_numpy(finite.all(1))
+    return torch.where(usable[:, None], action, 0.0), ~usable.numpy()

@@ -4,7 +4,7 @@ Every draw is keyed by four words (seed, iteration, task, role). A result theref
 with the number of rows, and a resumed run draws what the uninterrupted one would have drawn.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -49,10 +49,12 @@ class Draws:
     Attributes:
         words: (M, 3) integers, the (seed, iteration, task) of each task.
         replicas: rows per task.
+        drawn: (M,) bool, the tasks whose numbers are wanted; those of the others are 0.
     """
 
     words: Tensor
     replicas: int = 1
+    drawn: Tensor | None = None
 
     @classmethod
     def of(cls, seed: int, iteration: int, tasks: Tensor | int, replicas: int = 1) -> "Draws":
@@ -60,6 +62,11 @@ class Draws:
         index = torch.arange(tasks) if isinstance(tasks, int) else tasks.cpu().long()
         head = torch.tensor([[seed, iteration]]).expand(len(index), 2)
         return cls(torch.cat([head, index[:, None]], 1), replicas)
+
+    def only(self, rows: Tensor) -> "Draws":
+        """The same numbers for tasks with a row in the mask (N,), and zeros, at no cost, for the
+        others."""
+        return replace(self, drawn=rows.reshape(-1, self.replicas).any(1))
 
     def normal(self, role: Role, count: int, *shape: int) -> Tensor:
         """Standard normal numbers, float32 (N, *shape), on the CPU."""
@@ -70,8 +77,11 @@ class Draws:
         return self._draw(role, count, shape, "random")
 
     def _draw(self, role: Role, count: int, shape: tuple[int, ...], kind: str) -> Tensor:
-        blocks = []
-        for seed, iteration, task in self.words.tolist():
+        numbers = np.zeros((len(self.words), self.replicas, *shape))
+        drawn = range(len(numbers)) if self.drawn is None else self.drawn.nonzero()[:, 0].tolist()
+        words = self.words.tolist()
+        for i in drawn:
+            seed, iteration, task = words[i]
             source = generator(seed, iteration, task, role, count)
-            blocks.append(getattr(source, kind)((self.replicas, *shape)))
-        return torch.from_numpy(np.concatenate(blocks))
+            numbers[i] = getattr(source, kind)(numbers.shape[1:])
+        return torch.from_numpy(numbers.reshape(-1, *shape))

@@ -15,7 +15,7 @@ class Steps:
     """
 
     obs: Tensor  # (N, O)
-    action: Tensor  # (N, A) in [-1, 1]
+    action: Tensor  # (N, A) what the agent chose; the world clamps it to [-1, 1]
     reward: Tensor  # (N,)
     next_obs: Tensor  # (N, O), the episode's own successor even where `last`
     terminated: Tensor  # (N,) bool

@@ -1,0 +1,122 @@
+"""Shared arithmetic of small networks: pure functions and modules without an algorithm in them."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+LOG_STD = (-5.0, 2.0)  # below, float32 ratios overflow; above, a Gaussian leaves any action range
+
+
+def mlp(sizes: list[int], generator: torch.Generator, activation: type[nn.Module]) -> nn.Sequential:
+    """Linear layers of these sizes with an activation between them, torch's default scale."""
+    layers: list[nn.Module] = []
+    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+        bound = 1 / math.sqrt(fan_in)
+        with torch.no_grad():
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.uniform_(-bound, bound, generator=generator)
+        layers.append(layer)
+        if i < len(sizes) - 2:
+            layers.append(activation())
+    return nn.Sequential(*layers)
+
+
+class TwinCritic(nn.Module):
+    """Two independent Q functions as one batched product per layer, layer-normalised.
+
+    Layer normalisation bounds the values that unseen actions can get (Ball et al. 2023, RLPD),
+    which lets SAC take large steps.
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int, generator: torch.Generator) -> None:
+        super().__init__()
+        sizes = [inputs] + [hidden] * layers + [1]
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            bound = 1 / math.sqrt(fan_in)
+            # One draw for both: their weights differ from the start.
+            weight = torch.empty(2, fan_in, fan_out).uniform_(-bound, bound, generator=generator)
+            bias = torch.empty(2, 1, fan_out).uniform_(-bound, bound, generator=generator)
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values (2, B) of inputs (B, I)."""
+        h = x.expand(2, *x.shape)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            h = torch.baddbmm(bias, h, weight)
+            h = nn.functional.layer_norm(h, h.shape[-1:]).relu_()
+        return torch.baddbmm(self.biases[-1], h, self.weights[-1]).squeeze(-1)
+
+
+class Normalizer(nn.Module):
+    """Brings observations to mean 0 and deviation 1, by the moments of all that it was shown."""
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., O), normalised and cut off at 10 deviations."""
+        return ((x - self.mean) * (self.variance + 1e-6).rsqrt()).clamp(-10, 10)
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Count x (..., O) in (Chan et al. 1979)."""
+        x = x.reshape(-1, x.shape[-1]).to(self.mean.device)
+        variance, mean = torch.var_mean(x, 0, correction=0)
+        total = self.count + len(x)
+        delta, share = mean - self.mean, len(x) / total
+        self.variance.lerp_(variance, share)
+        self.variance += delta.square() * share * (1 - share)
+        self.mean += delta * share
+        self.count.copy_(total)
+
+
+def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """tanh(mean + std * noise) (B, A) and its log-likelihood (B,)."""
+    raw = mean + log_std.exp() * noise
+    # log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2 x)), without cancellation.
+    correction = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
+    log_likelihood = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi) - correction
+    return raw.tanh(), log_likelihood.sum(-1)
+
+
+def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, each name behind `prefix/`."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix/`, without it."""
+    start = f"{prefix}/"
+    return {name[len(start):]: t for name, t in tensors.items() if name.startswith(start)}
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's tensors by parameter number and name."""
+    return {
+        f"{i}/{name}": value
+        for i, entry in optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Take over what `optimizer_state` returned."""
+    state = optimizer.state_dict()
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, _, key = name.partition("/")
+        entries.setdefault(int(number), {})[key] = value
+    state["state"] = entries
+    optimizer.load_state_dict(state)

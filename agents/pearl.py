@@ -1,0 +1,314 @@
+"""PEARL: soft actor-critic on a latent task variable that is inferred from experience.
+
+An encoder turns each transition into a Gaussian factor; their product with the prior N(0, I) is
+the belief. Before an episode a hypothesis z is drawn from it and kept (posterior sampling), so the
+agent explores by acting as if z were true. Rakelly et al., "Efficient Off-Policy Meta-Reinforcement
+Learning via Probabilistic Context Variables" (ICML 2019).
+
+Differences: the prior is a factor of the product; no value network, the temperature is learned
+(Haarnoja et al. 2018) and the critics are layer-normalised; transitions of whole trials serve as
+context, drawn from the recent ones.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metarl.agent import Plan, Shapes
+from metarl.agents.networks import (
+    LOG_STD,
+    Normalizer,
+    TwinCritic,
+    load_optimizer_state,
+    mlp,
+    named,
+    optimizer_state,
+    squashed_gaussian,
+    under,
+)
+from metarl.agents.replay import Replay, Transitions
+from metarl.randomness import Draws, Role, torch_generator
+from metarl.trial import Steps, Trial
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of PEARL."""
+
+    latent: int = 5  # numbers in z
+    factor_rank: int = 0  # rank of a factor's precision; 0 makes it diagonal, as in the paper
+    hidden: int = 160  # units of a layer of policy and critics
+    layers: int = 2  # hidden layers of policy and critics
+    encoder_hidden: int = 160  # units of a layer of the encoder
+    encoder_layers: int = 2  # hidden layers of the encoder
+    context_next_obs: bool = False  # the encoder sees next_obs; needed where dynamics vary
+    tasks: int = 20  # train tasks of an iteration
+    episodes: int = 2  # episodes of a trial: the first from the prior
+    updates: int = 250  # gradient steps of an iteration
+    batch_tasks: int = 16  # tasks of a gradient step
+    batch: int = 64  # transitions per task of a gradient step
+    context: int = 64  # transitions per task that the belief is inferred from
+    recent: int = 600  # newest transitions of a task that the context is drawn from
+    capacity: int = 20_000  # transitions kept per task
+    discount: float = 0.99  # per step
+    actor_rate: float = 5e-4  # Adam step of the policy and the temperature
+    critic_rate: float = 7e-4  # Adam step of the critics and the encoder
+    target_rate: float = 0.005  # share of the critics that flows into their targets per step
+    kl: float = 0.1  # weight of KL(belief || prior)
+    prediction: float = 0.0  # weight of predicting rewards from z, a signal for the encoder
+    predictor_hidden: int = 64  # units of a layer of the reward predictor
+    temperature: float = 0.1  # of the entropy bonus at the start; it is learned from there
+    entropy: float = 1.0  # target entropy, in units of minus the number of actions
+    max_gradient: float = 10.0  # norm that gradients are clipped to
+
+
+class Belief(NamedTuple):
+    """A product of Gaussian factors over z by its natural parameters, and the z that is tried."""
+
+    precision: Tensor  # (N, L, L)
+    weighted_mean: Tensor  # (N, L) precision @ mean
+    z: Tensor  # (N, L)
+    episode: Tensor  # (N,) episodes finished
+    words: Tensor  # (M, 3) keys of the draws of z
+
+
+class Pearl:
+    """The agent `pearl`."""
+
+    Config = Config
+
+    def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
+        self.config, self.shapes, self.device = config, shapes, device
+        self.plan = Plan(config.tasks, 1, config.episodes)
+        c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
+        context = shapes.obs * (2 if c.context_next_obs else 1) + shapes.action + 1
+        hidden = [c.hidden] * c.layers
+        factor = c.factor_rank * (c.latent + 1) or 2 * c.latent
+        encoder = [context] + [c.encoder_hidden] * c.encoder_layers + [factor]
+        inputs = shapes.obs + c.latent
+        self.normalizer = Normalizer(shapes.obs).to(device)
+        self.encoder = mlp(encoder, rng, nn.ReLU).to(device)
+        self.actor = mlp([inputs, *hidden, 2 * shapes.action], rng, nn.ReLU).to(device)
+        self.critic = TwinCritic(inputs + shapes.action, c.hidden, c.layers, rng).to(device)
+        self.target = TwinCritic(inputs + shapes.action, c.hidden, c.layers, rng).to(device)
+        self.target.load_state_dict(self.critic.state_dict())
+        self.target.requires_grad_(False)
+        self.predictor = mlp(
+            [2 * shapes.obs + shapes.action + c.latent, c.predictor_hidden, c.predictor_hidden, 1],
+            rng, nn.ReLU,
+        ).to(device)
+        self.log_temperature = nn.Parameter(torch.tensor(c.temperature, device=device).log())
+        self._judges = [
+            *self.critic.parameters(), *self.encoder.parameters(), *self.predictor.parameters()
+        ]
+        self._doers = [*self.actor.parameters(), self.log_temperature]
+        self.optimizer = torch.optim.Adam(
+            [{"params": self._judges, "lr": c.critic_rate},
+             {"params": self._doers, "lr": c.actor_rate}],
+            fused=True,
+        )
+        self.replay = Replay(shapes, c.capacity, device)
+
+    # Acting.
+
+    def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Belief:
+        rows = len(tasks) * replicas
+        precision = torch.eye(self.config.latent, device=self.device).repeat(rows, 1, 1)
+        zeros = torch.zeros(rows, self.config.latent, device=self.device)
+        episode = torch.zeros(rows, dtype=torch.long, device=self.device)
+        belief = Belief(precision, zeros, zeros, episode, draws.words)
+        return self._resample(belief, torch.ones_like(episode, dtype=torch.bool))
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
+        mean, log_std = self._policy(self.normalizer(obs), belief.z)
+        return (mean if noise is None else mean + log_std.exp() * noise).tanh()
+
+    @torch.no_grad()
+    def infer(self, belief: Belief, step: Steps) -> Belief:
+        context = [self.normalizer(step.obs), step.action, step.reward[:, None]]
+        context += [self.normalizer(step.next_obs)] if self.config.context_next_obs else []
+        precision, weighted_mean = self._product(torch.cat(context, 1)[:, None])
+        belief = belief._replace(
+            precision=belief.precision + precision,
+            weighted_mean=belief.weighted_mean + weighted_mean,
+        )
+        if not step.last.any():
+            return belief
+        belief = belief._replace(episode=belief.episode + step.last.long())
+        return self._resample(belief, step.last)
+
+    def _resample(self, belief: Belief, mask: Tensor) -> Belief:
+        """The belief with a new hypothesis in the masked rows (N,)."""
+        draws = Draws(belief.words, len(mask) // len(belief.words))
+        noise = torch.zeros_like(belief.z)
+        for episode in belief.episode[mask].unique().tolist():
+            fresh = draws.normal(Role.BELIEF, episode, self.config.latent).to(self.device)
+            noise = torch.where((belief.episode == episode)[:, None], fresh, noise)
+        z = _sample(belief.precision, belief.weighted_mean, noise)
+        return belief._replace(z=torch.where(mask[:, None], z, belief.z))
+
+    # Learning.
+
+    def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
+        self.replay.add(trial)
+        self.normalizer.update(trial.obs)
+        rng = torch_generator(seed, iteration, Role.LEARN, self.device)
+        logs = [self._update(rng) for _ in range(self.config.updates)]
+        return {name: torch.stack([log[name] for log in logs]).mean().item() for name in logs[0]}
+
+    def _update(self, rng: torch.Generator) -> dict[str, Tensor]:
+        c, filled = self.config, self.replay.filled()
+        chosen = torch.randperm(len(filled), generator=rng, device=self.device)[: c.batch_tasks]
+        tasks = filled[chosen]
+        batch = self.replay.sample(tasks, c.batch, rng).map_obs(self.normalizer)
+        context = self.replay.sample(tasks, c.context, rng, recent=c.recent)
+        precision, weighted_mean = self.posterior(context.map_obs(self.normalizer))
+        noise = torch.randn(2, len(tasks) * c.batch, self.shapes.action, generator=rng,
+                            device=self.device)
+        z = _sample(precision, weighted_mean, torch.randn(
+            weighted_mean.shape, generator=rng, device=self.device))
+        z = z.repeat_interleave(c.batch, 0)  # (tasks * batch, L)
+        flat = Transitions(batch.packed.flatten(0, 1), self.shapes)
+
+        # Critics and encoder: the soft Bellman error through z, and the KL to the prior.
+        values = self.critic(torch.cat([flat.obs, flat.action, z], 1))
+        bellman = 0.5 * (values - self._bellman_target(flat, z.detach(), noise[0])).square()
+        kl = _kl_to_prior(precision, weighted_mean)
+        critic_loss = bellman.sum(0).mean() + c.kl * kl.mean()
+        surprise = self._surprise(flat, z) if c.prediction else torch.zeros_like(critic_loss)
+        gradients = torch.autograd.grad(
+            critic_loss + c.prediction * surprise, self._judges, materialize_grads=True
+        )
+
+        # Policy and temperature: the critics are asked, not moved.
+        mean, log_std = self._policy(flat.obs, z.detach())
+        action, log_likelihood = squashed_gaussian(mean, log_std, noise[1])
+        value = self.critic(torch.cat([flat.obs, action, z.detach()], 1)).min(0).values
+        temperature = self.log_temperature.exp()
+        entropy = -log_likelihood.detach().mean()
+        actor_loss = (temperature.detach() * log_likelihood - value).mean()
+        temperature_loss = temperature * (entropy + c.entropy * self.shapes.action)
+        gradients += torch.autograd.grad(actor_loss + temperature_loss, self._doers)
+
+        norm = self._descend(gradients)
+        return {"loss/critic": critic_loss.detach(), "loss/actor": actor_loss.detach(),
+                "loss/kl": kl.detach().mean(), "loss/prediction": surprise.detach(),
+                "policy/temperature": temperature.detach(),
+                "policy/entropy": entropy, "health/grad_norm": norm.nan_to_num(0, 0, 0),
+                "health/nonfinite": (~norm.isfinite()).float()}
+
+    @torch.no_grad()
+    def _bellman_target(self, batch: Transitions, z: Tensor, noise: Tensor) -> Tensor:
+        mean, log_std = self._policy(batch.next_obs, z)
+        action, log_likelihood = squashed_gaussian(mean, log_std, noise)
+        value = self.target(torch.cat([batch.next_obs, action, z], 1)).min(0).values
+        value = value - self.log_temperature.exp() * log_likelihood
+        return batch.reward + self.config.discount * (1 - batch.terminated) * value
+
+    @torch.no_grad()
+    def _descend(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """One step of all parameters along clipped gradients, skipped where one is not finite;
+        the gradients' norm."""
+        parameters = self._judges + self._doers
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_gradient)
+        if norm.isfinite():
+            self.optimizer.step()
+            torch._foreach_lerp_(
+                list(self.target.parameters()), list(self.critic.parameters()),
+                self.config.target_rate,
+            )
+        return norm
+
+    # Parts.
+
+    def _policy(self, obs: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.actor(torch.cat([obs, z], 1)).chunk(2, 1)
+        return mean, log_std.clamp(*LOG_STD)
+
+    def _product(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Natural parameters (B, L, L) and (B, L) of the product of the Gaussian factors of C
+        transitions (B, C, F).
+
+        A factor of rank k says that k linear forms of z have given values: transitions that each
+        tell one number, a distance say, then locate z as least squares would.
+        """
+        c, out = self.config, self.encoder(context)
+        if c.factor_rank:
+            forms = out.unflatten(-1, (c.factor_rank, c.latent + 1)).flatten(1, 2)  # (B, C k, L+1)
+            matrix, values = forms[..., :-1], forms[..., -1:]
+            return matrix.mT @ matrix, (matrix.mT @ values).squeeze(-1)
+        mean, raw = out.chunk(2, -1)
+        precision = 1 / nn.functional.softplus(raw).clamp(min=1e-4)
+        return precision.sum(1).diag_embed(), (precision * mean).sum(1)
+
+    def posterior(self, context: Transitions) -> tuple[Tensor, Tensor]:
+        """Natural parameters (B, L, L) and (B, L) of the product of the prior and the factors of
+        transitions (B, C, F)."""
+        s = self.shapes
+        end = s.obs + s.action + 1 + (s.obs if self.config.context_next_obs else 0)
+        precision, weighted_mean = self._product(context.packed[..., :end])
+        return precision + torch.eye(self.config.latent, device=self.device), weighted_mean
+
+    def _surprise(self, batch: Transitions, z: Tensor) -> Tensor:
+        """Mean squared error of the rewards that z predicts."""
+        inputs = torch.cat([batch.obs, batch.action, batch.next_obs, z], 1)
+        return (self.predictor(inputs).squeeze(1) - batch.reward).square().mean()
+
+    # State.
+
+    def policy_state(self) -> dict[str, Tensor]:
+        return {**named("normalizer", self.normalizer.state_dict()),
+                **named("encoder", self.encoder.state_dict()),
+                **named("actor", self.actor.state_dict())}
+
+    def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
+        self.normalizer.load_state_dict(under("normalizer", state))
+        self.encoder.load_state_dict(under("encoder", state))
+        self.actor.load_state_dict(under("actor", state))
+
+    def state(self) -> dict[str, Tensor]:
+        return {**self.policy_state(), **named("critic", self.critic.state_dict()),
+                **named("target", self.target.state_dict()),
+                **named("predictor", self.predictor.state_dict()),
+                "log_temperature": self.log_temperature.detach(),
+                **named("optimizer", optimizer_state(self.optimizer)),
+                **named("replay", self.replay.state())}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.load_policy_state(state)
+        self.critic.load_state_dict(under("critic", state))
+        self.target.load_state_dict(under("target", state))
+        self.predictor.load_state_dict(under("predictor", state))
+        self.log_temperature.data.copy_(state["log_temperature"])
+        load_optimizer_state(self.optimizer, under("optimizer", state))
+        self.replay.load_state(under("replay", state))
+
+    def pack(self, belief: Belief) -> dict[str, Tensor]:
+        return belief._asdict()
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:
+        belief = Belief(**tensors)
+        return Belief(*[t.to(self.device) for t in belief[:4]], belief.words)
+
+
+def _sample(precision: Tensor, weighted_mean: Tensor, noise: Tensor) -> Tensor:
+    """Draws (B, L) of N(mean, 1/precision) at standard normal noise (B, L)."""
+    root = torch.linalg.cholesky(precision)
+    mean = torch.cholesky_solve(weighted_mean[..., None], root)
+    spread = torch.linalg.solve_triangular(root.mT, noise[..., None], upper=True)
+    return (mean + spread).squeeze(-1)
+
+
+def _kl_to_prior(precision: Tensor, weighted_mean: Tensor) -> Tensor:
+    """KL(N(mean, 1/precision) || N(0, I)), (B,)."""
+    root = torch.linalg.cholesky(precision)
+    mean = torch.cholesky_solve(weighted_mean[..., None], root).squeeze(-1)
+    trace = torch.cholesky_inverse(root).diagonal(dim1=-2, dim2=-1).sum(-1)
+    log_determinant = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return 0.5 * (trace + mean.square().sum(-1) - mean.shape[-1] + log_determinant)

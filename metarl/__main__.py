@@ -1,0 +1,99 @@
+"""The command line: `metarl VERB …`, a file per verb in metarl/cli/.
+
+Nothing heavy is imported here, so that `metarl --help` answers at once.
+"""
+
+import importlib
+import os
+import sys
+
+from metarl import __version__
+from metarl.errors import UserError, unknown
+
+# verb -> what it does, in one line; its module is metarl.cli.<verb>
+VERBS = {
+    "list": "show the task families and the agents, and what varies",
+    "train": "meta-train an agent on a family of tasks",
+    "resume": "go on with an interrupted run, bit for bit, or lengthen a finished one",
+    "evaluate": "judge a run: returns of episodes 1 ... K on train, test or ood tasks",
+    "adapt": "adapt a run to one task in a few episodes and keep the policy",
+    "play": "let a run or an adapted policy act, and record a video",
+    "report": "write what a run did into one self-contained page",
+    "demo": "see it all work in a minute",
+}
+_USAGE = """usage: metarl VERB [options]
+
+{doc}
+
+verbs:
+{verbs}
+
+options:
+  -h, --help    show this help; metarl VERB --help explains a verb
+  --version     show the version
+  --debug       show tracebacks
+
+exit codes: 0 done, 2 usage, 3 damaged file, 4 diverged, 75 interrupted and saved
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its exit code. Failures that a user can mend are one line on stderr."""
+    words = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _dispatch(words)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    except BrokenPipeError:
+        # The reader, `head` say, has had enough; what Python flushes at exit must go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("metarl: stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        return _complain(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(usage(), end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"metarl {__version__}")
+        return 0
+    verb = words[0]
+    if verb.startswith("-"):
+        raise unknown("option", verb, ["--help", "--version", "--debug"])
+    if verb not in VERBS:
+        raise unknown("verb", verb, VERBS)
+    return importlib.import_module(f"metarl.cli.{verb}").run(words[1:])
+
+
+def usage() -> str:
+    """The text of `metarl --help`."""
+    verbs = "\n".join(f"  {verb:<12}{line}" for verb, line in VERBS.items())
+    doc = "Meta-reinforcement learning for robots: meta-train over variations, adapt in a few\n" \
+          "rollouts."
+    return _USAGE.format(doc=doc, verbs=verbs)
+
+
+def _complain(error: Exception) -> int:
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        print(f"metarl: {text}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, OSError):
+        print(f"metarl: {text}; nothing that was saved before is lost", file=sys.stderr)
+        return 1
+    print(f"metarl: unexpected {type(error).__name__}: {text}; --debug shows where; this is a bug "
+          "in metarl", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""Names become objects here: families and agents by name, runs and bundles by path."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl import checkpoint
+from metarl.agent import Agent, Shapes
+from metarl.agents import AGENTS
+from metarl.checkpoint import Checkpoint
+from metarl.envs import FAMILIES
+from metarl.envs.family import Family, default_task, sample_tasks
+from metarl.envs.worlds import Worlds
+from metarl.errors import DamagedFile, UserError, unknown
+from metarl.evaluate import EVALUATION
+from metarl.policy import Policy, is_bundle, read_bundle
+from metarl.randomness import Draws
+from metarl.run import Run, find
+from metarl.train import Setting
+
+Warn = Callable[[str], None]
+
+
+def load(path: str | Path, device: str = "cpu", plugins: Collection[str] = ()) -> Policy:
+    """The policy of a bundle directory, or of a run's latest checkpoint with the prior belief.
+
+    A run or bundle may name nothing that is imported: components are looked up in metarl's
+    registries and in installed entry points. Allow others in `plugins`, as `package.module:Name`.
+    Raises UserError where there is neither run nor bundle, DamagedFile where a file was altered.
+    """
+    path = Path(path)
+    if is_bundle(path):
+        return _load_bundle(path, device, plugins)
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path} is neither a run nor a bundle: it has no config.json or "
+                        "bundle.json")
+    run = Run(path)
+    family, agent, _ = trained(run, device, plugins)
+    draws = Draws.of(int(run.config["seed"]), EVALUATION, 1, agent.plan.replicas)
+    belief = agent.prior(default_task(family)[None], agent.plan.replicas, draws)
+    return Policy(agent, belief, about(run, agent))
+
+
+def build(
+    run: Run, device: str = "cpu", plugins: Collection[str] = ()
+) -> tuple[Family, Agent]:
+    """The family and the agent of a run, as they were before the first iteration."""
+    config = run.config
+    agent = build_agent(
+        config["agent"], config["config"], Shapes(**config["shapes"]), int(config["seed"]),
+        device, plugins,
+    )
+    return family_of(run, plugins), agent
+
+
+def family_of(run: Run, plugins: Collection[str] = ()) -> Family:
+    """The family of a run, with the run's options."""
+    return build_family(run.config["family"], run.config["options"], plugins)
+
+
+def restore(run: Run, agent: Agent, warn: Warn, strict: bool = False) -> Checkpoint | None:
+    """Give an agent the state of the run's latest whole checkpoint, and return that; None where
+    there is none yet. Raises DamagedFile, also for a fallback if `strict`."""
+    found = checkpoint.latest_good(run.checkpoints, warn, strict)
+    if found is None:
+        return None
+    try:
+        agent.load_state(found.tensors["agent"])
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedFile(
+            f"{found.path} does not fit the agent that {run.path}/config.json describes: {reason}"
+        ) from None
+    return found
+
+
+def trained(
+    run: Run, device: str = "cpu", plugins: Collection[str] = (), warn: Warn | None = None,
+    strict: bool = False,
+) -> tuple[Family, Agent, Checkpoint]:
+    """The family of a run, its agent as trained so far, and the checkpoint that holds it.
+
+    Raises UserError where there is no checkpoint yet.
+    """
+    family, agent = build(run, device, plugins)
+    found = restore(run, agent, warn or _to_stderr, strict)
+    if found is None:
+        raise UserError(f"{run.path} has no checkpoint yet; go on with metarl resume {run.path}")
+    return family, agent, found
+
+
+def about(run: Run, agent: Agent, **more: Any) -> dict[str, Any]:
+    """What a bundle made from this run says of itself."""
+    config = run.config
+    kept = ("metarl", "agent", "config", "family", "options", "seed", "shapes")
+    return {**{k: config[k] for k in kept}, "run": run.name, "replicas": agent.plan.replicas,
+            **more}
+
+
+def build_family(
+    name: str, options: Mapping[str, Any] | None = None, plugins: Collection[str] = ()
+) -> Family:
+    """The family of this name with these options. Raises UserError for an unknown one of either."""
+    return build_config(f"option of {name}", family_class(name, plugins), options or {})
+
+
+def build_agent(
+    name: str, config: Mapping[str, Any], shapes: Shapes, seed: int, device: str = "cpu",
+    plugins: Collection[str] = (),
+) -> Agent:
+    """A fresh agent of this name. Raises UserError for an unknown name, setting or device."""
+    agent = agent_class(name, plugins)
+    settings = build_config(f"setting of {name}", agent.Config, config)
+    return agent(settings, shapes, seed, build_device(device))
+
+
+def build_device(name: str) -> torch.device:
+    """The torch device. Raises UserError for one that is not there."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used ({reason}); use --device cpu") from None
+    return device
+
+
+def family_class(name: str, plugins: Collection[str] = ()) -> Any:
+    """The class of a family: built in, by entry point `metarl.families`, or in `plugins`."""
+    return _look_up("family", "metarl.families", FAMILIES, name, plugins)
+
+
+def agent_class(name: str, plugins: Collection[str] = ()) -> Any:
+    """The class of an agent: built in, by entry point `metarl.agents`, or in `plugins`."""
+    return _look_up("agent", "metarl.agents", AGENTS, name, plugins)
+
+
+def known_names(group: str, own: Collection[str]) -> list[str]:
+    """Every name that can be used without a plugin, built-in ones first."""
+    return [*own, *sorted({p.name for p in metadata.entry_points(group=group)} - set(own))]
+
+
+def build_config(kind: str, cls: Any, values: Mapping[str, Any]) -> Any:
+    """A frozen dataclass from JSON. Raises UserError for an unknown field."""
+    known = [f.name for f in fields(cls)]
+    for name in values:
+        if name not in known:
+            raise unknown(kind, name, known)
+    # JSON has no tuples, and a frozen dataclass has no lists.
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def build_setting(family: Family, agent: Agent, seed: int) -> Setting:
+    """Worlds and task sets to train this agent in this family with. The task sets do not depend
+    on the seed, so that all runs of a family meet the same tasks."""
+    plan, (train, held_out) = agent.plan, family.task_counts
+    return Setting(
+        worlds=Worlds(family, plan.tasks * plan.replicas),
+        judge=Worlds(family, held_out * plan.replicas),
+        train=sample_tasks(family, "train", train),
+        test=sample_tasks(family, "test", held_out),
+        seed=seed,
+    )
+
+
+def resolved(agent: str, config: Any, family: str, options: Any, shapes: Shapes) -> dict[str, Any]:
+    """The part of a run's configuration from which `restore` builds family and agent again."""
+    from metarl import __version__
+
+    return {
+        "metarl": __version__, "agent": agent, "config": asdict(config),
+        "family": family, "options": asdict(options), "shapes": asdict(shapes),
+    }
+
+
+def find_run(name: str, root: Path) -> Run:
+    """As `metarl.run.find`, refusing a bundle with a word about what it is good for."""
+    if is_bundle(Path(name)):
+        raise UserError(f"{name} is a bundle, not a run: it can be played, not trained or adapted")
+    return find(name, root)
+
+
+def _load_bundle(path: Path, device: str, plugins: Collection[str]) -> Policy:
+    about, policy, belief = read_bundle(path)
+    agent = build_agent(
+        about["agent"], about["config"], Shapes(**about["shapes"]), int(about["seed"]), device,
+        plugins,
+    )
+    agent.load_policy_state(policy)
+    return Policy(agent, agent.unpack(belief), about)
+
+
+def _look_up(
+    kind: str, group: str, own: Mapping[str, Any], name: str, plugins: Collection[str]
+) -> Any:
+    if name in own:
+        return own[name]
+    points = {point.name: point for point in metadata.entry_points(group=group)}
+    if name in points:
+        return points[name].load()
+    if ":" not in name:
+        raise unknown(kind, name, [*own, *points])
+    if name not in plugins:
+        raise UserError(f"{kind} {name!r} would be imported on a file's word alone; allow it with "
+                        f"--plugin {name}")
+    return _import(kind, name)
+
+
+def _import(kind: str, name: str) -> Any:
+    """The object that `package.module:Name` names; the working directory may hold it."""
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{kind} {name!r} cannot be imported: {error}") from None
+
+
+def _to_stderr(text: str) -> None:
+    print(f"metarl: {text}", file=sys.stderr)

@@ -1,0 +1,155 @@
+"""What verbs share: options from a dataclass, errors in one line, JSON, warnings."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import rich.box
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from metarl.errors import UserError
+from metarl.run import DEFAULT_ROOT, without_nan
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Options of the verbs that open a run."""
+
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+    """A run: its directory, a unique part of its name, or `latest`."""
+    runs: Path = DEFAULT_ROOT  # directory that runs are looked for in
+    strict: bool = False  # refuse a damaged checkpoint instead of falling back
+    plugin: tuple[str, ...] = ()  # package.module:Name that the run may import
+    json: bool = False  # print the results as JSON
+
+
+def parse(verb: str, cls: type[T], argv: list[str], description: str) -> T:
+    """The options that `argv` gives, as `cls`, a frozen dataclass. Exits after `--help`.
+
+    Raises UserError in one line, with the nearest name, for anything that is wrong.
+    """
+    return _parse(verb, {"options": (cls, dataclasses.MISSING)}, argv, description)["options"]
+
+
+def parse_groups(
+    verb: str, defaults: Mapping[str, Any], argv: list[str], description: str
+) -> dict[str, Any]:
+    """As `parse` for several dataclasses at once, from their defaults. The flags of the group
+    `options` are bare, those of the others carry its name: `--config.discount`."""
+    groups = {name: (type(value), value) for name, value in defaults.items()}
+    return _parse(verb, groups, argv, description)
+
+
+def _parse(
+    verb: str, groups: Mapping[str, tuple[Any, Any]], argv: list[str], description: str
+) -> dict[str, Any]:
+    """Each group's dataclass filled in, from its (class, default)."""
+    prefixes = {name: "" if name == "options" else f"{name}." for name in groups}
+    known = [f for name, (cls, _) in groups.items() for f in _flags(cls, prefixes[name])]
+    _check_flags(verb, argv, known)
+    schema = dataclasses.make_dataclass("Schema", [
+        (name, Annotated[cls, tyro.conf.arg(name="")] if name == "options" else cls,
+         dataclasses.field(default=default))
+        for name, (cls, default) in groups.items()
+    ])
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            found = tyro.cli(
+                schema, prog=f"metarl {verb}", args=argv, description=description,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+    else:
+        return {name: getattr(found, name) for name in groups}
+    raise UserError(f"{_one_line(said.getvalue())}; see metarl {verb} --help")
+
+
+def _flags(cls: Any, prefix: str = "") -> Iterator[str]:
+    """Every flag that tyro makes of a dataclass, nested ones included."""
+    for field in dataclasses.fields(cls):
+        name = field.name.replace("_", "-")
+        default = field.default
+        if dataclasses.is_dataclass(default) and not isinstance(default, type):
+            yield from _flags(type(default), f"{prefix}{name}.")
+            continue
+        off = default is True
+        yield f"--{prefix}no-{name}" if off else f"--{prefix}{name}"
+
+
+def table(*columns: str) -> Table:
+    """A table whose first column names what the numbers in the others are about."""
+    made = Table(*columns, header_style="bold", box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for column in made.columns[1:]:
+        column.justify = "right"
+    return made
+
+
+def show(content: Any) -> None:
+    """A table or a text on standard output; long words are not broken."""
+    # A pipe has no width, and a table squeezed into 80 columns would lose its ends there.
+    width = None if sys.stdout.isatty() else 160
+    Console(file=sys.stdout, width=width).print(
+        content, markup=False, highlight=False, soft_wrap=isinstance(content, str)
+    )
+
+
+def number(value: float) -> str:
+    """A number for a table; nothing where there is none."""
+    return f"{value:,.2f}" if math.isfinite(value) else "-"
+
+
+def say(text: str) -> None:
+    """A word to the person at the terminal, beside the results."""
+    print(text, file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """A warning, on standard error."""
+    say(f"metarl: warning: {text}")
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """A result as JSON on standard output, null where a number is not finite."""
+    print(json.dumps(without_nan(document), indent=2, allow_nan=False))
+
+
+def _check_flags(verb: str, argv: Sequence[str], known: list[str]) -> None:
+    seen = set()
+    for word in argv:
+        if not word.startswith("--") or word == "--help":
+            continue
+        flag = word.partition("=")[0].replace("_", "-")
+        if flag not in known:
+            near = difflib.get_close_matches(flag, known, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else f"see metarl {verb} --help"
+            raise UserError(f"unknown option {flag} of metarl {verb}; {hint}")
+        if flag in seen:
+            raise UserError(f"{flag} is given twice; give it once, with all its values after it")
+        seen.add(flag)
+
+
+def _one_line(box: str) -> str:
+    """The message in one of tyro's boxes, without the box and the help below it."""
+    words: list[str] = []
+    for line in box.splitlines():
+        text = line.strip("│ ").strip()
+        if text.startswith(("╭", "╰")) or not text:
+            continue
+        if text.startswith("─"):
+            break
+        words.append(text)
+    return " ".join(words).rstrip(".") or "these options cannot be read"

@@ -1,0 +1,99 @@
+"""`metarl evaluate RUN`: the k-shot curve on one split, printed and kept in the run."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from metarl import api
+from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
+from metarl.envs.family import Split, sample_tasks
+from metarl.envs.worlds import Worlds
+from metarl.errors import UserError
+from metarl.evaluate import Evaluation, evaluate
+from metarl.statistics import interquartile_mean, interval
+from metarl.train import acting_threads
+
+_DESCRIPTION = """Judge the latest checkpoint of a run on the tasks of a split: return and outcomes
+of episodes 1 ... K, each in the same hidden task. Figures are interquartile means over tasks, with
+95 % bootstrap intervals. The whole result is written into RUN/evaluations/ as JSON."""
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """What to judge on."""
+
+    split: Split = "test"  # train tasks, held-out test tasks, or out-of-distribution tasks
+    episodes: int = 3  # episodes per task, K
+    tasks: int | None = None  # how many tasks; the family's own number of test tasks by default
+    seed: int = 0  # of the evaluation's random numbers
+    device: str = "cpu"  # torch device of the agent, as cpu or cuda
+
+
+def run(argv: list[str]) -> int:
+    """Evaluate, print and keep."""
+    options = parse("evaluate", Options, argv, _DESCRIPTION)
+    found = api.find_run(options.run, options.runs)
+    family, agent, at = api.trained(found, options.device, options.plugin, warn, options.strict)
+    count = family.task_counts[1] if options.tasks is None else options.tasks
+    if count < 1 or options.episodes < 1:
+        raise UserError("--tasks and --episodes must be at least 1")
+    tasks = sample_tasks(family, options.split, count)
+    worlds = Worlds(family, count * agent.plan.replicas)
+    with acting_threads():
+        result = evaluate(worlds, agent, tasks, options.episodes, options.seed)
+    document = {
+        "run": str(found.path), "checkpoint": at.step, "split": options.split,
+        "seed": options.seed, "parameters": [p.name for p in family.parameters],
+        "tasks": tasks.tolist(), "returns": result.returns.tolist(),
+        "outcomes": {name: values.tolist() for name, values in result.outcomes.items()},
+        "summary": _summary(result),
+    }
+    name = f"evaluations/{options.split}_step_{at.step:09d}_k{options.episodes}_n{count}" \
+           f"_s{options.seed}.json"
+    file = found.write_json(name, document)
+    if options.json:
+        print_json({**document, "file": str(file)})
+    else:
+        show(f"{family.name}, {count} {options.split} tasks, checkpoint at env step {at.step:,}")
+        show(_table(document["summary"]))
+        show(f"kept in {file}")
+    return 0
+
+
+def _summary(result: Evaluation) -> list[dict[str, Any]]:
+    """For each episode the interquartile mean over tasks of return and outcomes, with its 95 %
+    interval; of `success`, whose middle half says little, the plain mean."""
+    rows = []
+    for k in range(len(result.returns)):
+        row: dict[str, Any] = {"episode": k + 1, "return": _middle(result.returns[k])}
+        for name, values in result.outcomes.items():
+            row[name] = (
+                {"mean": values[k].nanmean().item()} if name == "success" else _middle(values[k])
+            )
+        rows.append(row)
+    return rows
+
+
+def _middle(values: Tensor) -> dict[str, float]:
+    """Interquartile mean and bootstrap interval of numbers (M,), NaN left out."""
+    kept = values[~values.isnan()].double().numpy()
+    if not len(kept):
+        return dict.fromkeys(("iqm", "low", "high"), math.nan)
+    low, high = interval(kept)
+    return {"iqm": interquartile_mean(kept), "low": low, "high": high}
+
+
+def _table(summary: list[dict[str, Any]]) -> Any:
+    names = [name for name in summary[0] if name != "episode"]
+    heads = [[name] if name == "success" else [name, "95 % interval"] for name in names]
+    shown = table("episode", *(head for pair in heads for head in pair))
+    for row in summary:
+        cells = []
+        for value in (row[name] for name in names):
+            cells += [number(value["mean"])] if "mean" in value else [
+                number(value["iqm"]), f"{number(value['low'])} … {number(value['high'])}"
+            ]
+        shown.add_row(str(row["episode"]), *cells)
+    return shown

@@ -1,0 +1,44 @@
+"""Films of an agent at work, one file per episode."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from metarl.agent import Agent
+from metarl.envs.family import Family, named_task
+from metarl.envs.worlds import Worlds
+from metarl.evaluate import EVALUATION
+from metarl.randomness import Draws
+from metarl.trial import Steps
+from metarl.video import Recorder
+
+
+def film_trial(
+    agent: Agent, family: Family, tasks: Tensor, index: int, episodes: int, folder: Path
+) -> list[Path]:
+    """Film task `index` of tasks (M, D) as `evaluate` with seed 0 lives through it: the first
+    replica, a file per episode. Call `metarl.video.choose_backend` before."""
+    replicas = agent.plan.replicas
+    worlds = Worlds(family, replicas)
+    task = tasks[index]
+    draws = Draws.of(0, EVALUATION, torch.tensor([index]), replicas)
+    worlds.set_tasks(task.expand(replicas, -1))
+    worlds.reset(draws=draws)
+    belief = agent.prior(task[None], replicas, draws)
+    marks = family.marks(named_task(family, task))
+    paths = [folder / f"episode_{k + 1}.mp4" for k in range(episodes)]
+    for path in paths:
+        model, data = worlds.engine.row(0)
+        with Recorder(path, model, fps=1 / family.control_step) as recorder:
+            recorder.add(data, marks)
+            over = False
+            while not over:
+                with torch.no_grad():
+                    action = agent.act(worlds.obs.to(agent.device), belief, None)
+                steps: Steps = worlds.step(action)
+                belief = agent.infer(belief, steps.to(agent.device))
+                over = bool(steps.last[0])
+                if not over:
+                    recorder.add(worlds.engine.row(0)[1], marks)
+    return paths

@@ -1,0 +1,93 @@
+"""`metarl list`: the families and what varies in them, and the agents."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from metarl import api
+from metarl.agents import AGENTS
+from metarl.cli.common import parse, print_json, show, table, warn
+from metarl.envs import FAMILIES
+from metarl.envs.family import Interval, Parameter
+from metarl.errors import UserError
+
+_DESCRIPTION = "Show the task families, what varies in each over which ranges, and the agents."
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to show it."""
+
+    json: bool = False  # print as JSON
+
+
+def run(argv: list[str]) -> int:
+    """Print both lists."""
+    options = parse("list", Options, argv, _DESCRIPTION)
+    families = _loaded("metarl.families", FAMILIES, api.family_class)
+    agents = _loaded("metarl.agents", AGENTS, api.agent_class)
+    if options.json:
+        print_json({
+            "families": {name: _as_json(found()) for name, found in families.items()},
+            "agents": {name: _purpose(found) for name, found in agents.items()},
+        })
+        return 0
+    for name, found in families.items():
+        family = found()
+        show(f"{name}: {_purpose(found)}")
+        show(f"{family.horizon} steps of {family.control_step:g} s an episode; "
+             f"{family.task_counts[0]} train tasks, {family.task_counts[1]} test and ood tasks")
+        show(_parameters(family))
+    shown = table("agent", "idea")
+    shown.columns[1].justify = "left"
+    for name, found in agents.items():
+        shown.add_row(name, _purpose(found))
+    show(shown)
+    show("begin with: metarl train AGENT FAMILY")
+    return 0
+
+
+def _loaded(group: str, own: Any, look_up: Any) -> dict[str, Any]:
+    """The classes of a group by name; one that cannot be imported is warned about."""
+    found = {}
+    for name in api.known_names(group, own):
+        try:
+            found[name] = look_up(name)
+        except (UserError, ImportError, AttributeError) as error:
+            warn(f"{name} cannot be imported: {error}")
+    return found
+
+
+def _parameters(family: Any) -> Any:
+    shown = table("parameter", "unit", "train", "out of distribution", "meaning")
+    for column in (1, 4):
+        shown.columns[column].justify = "left"
+    for p in family.parameters:
+        shown.add_row(p.name, p.unit, _interval(p.train) + _scale(p),
+                      ", ".join(map(_interval, p.ood)) or "as train", p.meaning)
+    return shown
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval[0]:g} … {interval[1]:g}"
+
+
+def _scale(parameter: Parameter) -> str:
+    return " (log)" if parameter.distribution == "log-uniform" else ""
+
+
+def _purpose(cls: Any) -> str:
+    """The first sentence about a class: its own, or its module's where it has none to speak of."""
+    text = (sys.modules[cls.__module__].__doc__ or cls.__doc__ or "").strip()
+    return " ".join(text.split("\n\n")[0].split()).partition(": ")[2] or text.partition("\n")[0]
+
+
+def _as_json(family: Any) -> dict[str, Any]:
+    return {
+        "horizon": family.horizon, "control_step_s": family.control_step,
+        "parameters": [
+            {"name": p.name, "unit": p.unit, "meaning": p.meaning, "train": p.train, "ood": p.ood,
+             "distribution": p.distribution}
+            for p in family.parameters
+        ],
+    }

@@ -1,0 +1,57 @@
+"""`metarl resume RUN`: go on with a run, bit for bit."""
+
+from dataclasses import dataclass
+
+from metarl import api
+from metarl.cli.common import RunOptions, parse, print_json, say, warn
+from metarl.cli.train import tell, train_in
+from metarl.errors import UserError
+from metarl.run import this_command
+from metarl.signals import stop_on_signals
+from metarl.train import Progress
+
+_DESCRIPTION = """Go on with an interrupted, killed or failed run.
+
+It ends in the same bits as if it had never stopped. A finished run can be lengthened with --steps:
+that is the run which the larger number would have been from the start."""
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """How to go on."""
+
+    steps: int | None = None  # env steps in all; more than before lengthens the run
+    device: str | None = None  # torch device of the agent; the run's own by default
+
+
+def run(argv: list[str]) -> int:
+    """Resume; 0 when done, 75 when interrupted and saved."""
+    options = parse("resume", Options, argv, _DESCRIPTION)
+    found = api.find_run(options.run, options.runs)
+    config = found.config
+    steps = int(config["steps"]) if options.steps is None else options.steps
+    family, agent = api.build(found, options.device or config["device"], options.plugin)
+    with stop_on_signals() as stop:
+        at = api.restore(found, agent, warn, options.strict)
+        progress = Progress(**at.state["progress"]) if at else Progress()
+        if steps < progress.env_steps:
+            raise UserError(f"{found.path} has already trained for {progress.env_steps:,} env "
+                            "steps; a run cannot be shortened")
+        if progress.env_steps >= steps:
+            return _finished(str(found.path), progress, options.json)
+        if steps != config["steps"]:
+            found.write_json("config.json", {**config, "steps": steps})
+        with (found.path / "command.txt").open("a") as commands:
+            commands.write(" ".join(this_command()) + "\n")
+        say(f"going on from env step {progress.env_steps:,} of {steps:,}")
+        outcome = train_in(found, family, agent, progress, stop)
+    return tell(found, outcome, options.json)
+
+
+def _finished(path: str, progress: Progress, as_json: bool) -> int:
+    if as_json:
+        print_json({"run": path, "state": "done", "env_steps": progress.env_steps})
+    else:
+        print(f"{path} is finished, at env step {progress.env_steps:,}; to train for longer: "
+              f"metarl resume {path} --steps {2 * progress.env_steps}")
+    return 0

@@ -1,0 +1,220 @@
+"""`metarl train AGENT FAMILY`: make a run directory and meta-train in it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from metarl import api, checkpoint, display
+from metarl.agent import Agent
+from metarl.cli.common import number, parse, parse_groups, print_json, say, show, table
+from metarl.envs.family import Family
+from metarl.envs.worlds import Worlds
+from metarl.errors import Diverged, UserError
+from metarl.presets import preset
+from metarl.run import DEFAULT_ROOT, Run, Writer, this_command
+from metarl.signals import EXIT_CODE, stop_on_signals
+from metarl.train import Budget, Progress, Record, train
+
+_DESCRIPTION = """Meta-train AGENT on FAMILY (metarl list shows both).
+
+Everything goes into a new run directory. Ctrl-C or SIGTERM saves and stops; metarl resume goes on
+bit for bit. metarl train AGENT FAMILY --help lists the settings of that agent and family too."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train."""
+
+    seed: int = 0  # of all random numbers
+    steps: int = 1_000_000  # env steps to train for
+    evaluate_every: int = 50_000  # env steps between evaluations on the test tasks
+    evaluation_episodes: int = 3  # episodes of an evaluation
+    checkpoint_every: float = 120.0  # s between checkpoints; the last iteration is always saved
+    device: str = "cpu"  # torch device of the agent, as cpu or cuda
+    runs: Path = DEFAULT_ROOT  # directory to make the run directory in
+    json: bool = False  # print the results as JSON
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train_in` ended."""
+
+    env_steps: int
+    interrupted: bool
+    evaluation: dict[str, float]  # the newest one's figures
+
+    @property
+    def code(self) -> int:
+        """The exit code: 0 when done, 75 when interrupted and saved."""
+        return EXIT_CODE if self.interrupted else 0
+
+
+def run(argv: list[str]) -> int:
+    """Train; 0 when done, 75 when interrupted and saved."""
+    names, rest = _names(argv)
+    if len(names) < 2:
+        return _without_names(names, rest)
+    options, made, outcome = _train(names, rest)
+    return tell(made, outcome, options.json)
+
+
+def begin(argv: list[str]) -> tuple[Run, int]:
+    """What `metarl train` does with these words, with nothing on standard output; the run and
+    the exit code."""
+    _, made, outcome = _train(*_names(argv))
+    return made, outcome.code
+
+
+def train_in(
+    run: Run, family: Family, agent: Agent, progress: Progress, stop: Callable[[], bool]
+) -> Outcome:
+    """Train in a run directory from `progress` until its steps are spent, or until `stop`."""
+    config = run.config
+    budget = Budget(**{f.name: config[f.name] for f in dataclasses.fields(Budget)})
+    setting = api.build_setting(family, agent, int(config["seed"]))
+    title = f"{config['agent']} on {config['family']} · seed {config['seed']}"
+    with (
+        Writer(run, progress.env_steps) as writer,
+        display.Display(title, str(run.path)) as shown,
+    ):
+        session = _Session(run, agent, budget, writer, shown, progress)
+        run.set_status("running", progress.env_steps)
+        writer.log(f"training from env step {progress.env_steps:,}")
+        try:
+            progress, interrupted = train(
+                agent, setting, budget, progress, session.log, session.save, stop
+            )
+        except BaseException as error:
+            run.set_status("failed", session.step, reason=str(error) or type(error).__name__)
+            writer.log(f"failed: {type(error).__name__}: {error}")
+            if isinstance(error, Diverged):
+                raise Diverged(f"{error} ({run.path})") from None
+            raise
+        state = "interrupted" if interrupted else "done"
+        run.set_status(state, progress.env_steps)
+        writer.log(f"{state} at env step {progress.env_steps:,}")
+    if interrupted:
+        say(f"interrupted at env step {progress.env_steps:,} and saved; go on with: "
+            f"metarl resume {run.path}")
+    return Outcome(progress.env_steps, interrupted, session.last_evaluation)
+
+
+def tell(run: Run, outcome: Outcome, as_json: bool) -> int:
+    """Print how training ended; the exit code."""
+    if as_json:
+        print_json({"run": str(run.path), "state": run.status["state"],
+                    "env_steps": outcome.env_steps, **outcome.evaluation})
+    elif not outcome.interrupted:
+        _report(run, outcome)
+    return outcome.code
+
+
+def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
+    agent_name, family_name = names
+    # What is typed on the command line may be imported; what a file says may not.
+    agent_class = api.agent_class(agent_name, plugins=[agent_name])
+    family_class = api.family_class(family_name, plugins=[family_name])
+    start = preset(agent_name, family_name)
+    chosen = parse_groups(
+        f"train {agent_name} {family_name}",
+        {"options": Options(**start["options"]), "config": agent_class.Config(**start["config"]),
+         "family": family_class(**start["family"])},
+        rest, _DESCRIPTION,
+    )
+    options, settings, family = chosen["options"], chosen["config"], chosen["family"]
+    _check(options)
+    device = api.build_device(options.device)
+    shapes = Worlds(family, 1).shapes
+    config = {
+        **api.resolved(agent_name, settings, family_name, family, shapes),
+        **{f.name: getattr(options, f.name) for f in dataclasses.fields(Options)
+           if f.name not in ("runs", "json")},
+    }
+    agent = agent_class(settings, shapes, options.seed, device)
+    with stop_on_signals() as stop:
+        made = Run.create(options.runs, config, this_command())
+        return options, made, train_in(made, family, agent, Progress(), stop)
+
+
+class _Session:
+    """Where one call of `train` logs and saves to."""
+
+    def __init__(
+        self, run: Run, agent: Agent, budget: Budget, writer: Writer, shown: display.Display,
+        progress: Progress,
+    ) -> None:
+        self.run, self.agent, self.budget = run, agent, budget
+        self.writer, self.shown = writer, shown
+        self.step = progress.env_steps
+        self.saved: int | None = progress.env_steps or None
+        self.last_evaluation: dict[str, float] = {}
+
+    def log(self, record: Record) -> None:
+        """One iteration is over."""
+        self.step = int(record["env_steps"])
+        self.writer.record(record)
+        self.run.set_status("running", self.step)
+        evaluation = {k: v for k, v in record.items() if k.startswith("eval/")}
+        self.last_evaluation = evaluation or self.last_evaluation
+        more = {f"test return {k}": v for k, v in _returns(self.last_evaluation).items()}
+        self.shown.show(display.Progress(
+            iteration=int(record["iteration"]), step=self.step, total=self.budget.steps,
+            before=record["meta/return_pre"], after=record["meta/return_post"],
+            rate=record["perf/sps"], checkpoint=self.saved, more=more,
+        ))
+
+    def save(self, progress: Progress) -> None:
+        """Store the agent and the progress as one unit."""
+        self.writer.sync()
+        path = checkpoint.save(
+            self.run.checkpoints, progress.env_steps, {"agent": self.agent.state()},
+            {"progress": progress.as_dict()},
+        )
+        self.saved = progress.env_steps
+        self.writer.log(f"saved {path.name}")
+
+
+def _names(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The leading words that are no options, at most two, and the rest."""
+    count = 0
+    while count < min(2, len(argv)) and not argv[count].startswith("-"):
+        count += 1
+    return argv[:count], argv[count:]
+
+
+def _without_names(names: list[str], rest: list[str]) -> int:
+    if "--help" in rest or "-h" in rest:
+        parse("train AGENT FAMILY", Options, ["--help"], _DESCRIPTION)
+    if names:
+        api.agent_class(names[0], plugins=[names[0]])
+    missing = "FAMILY" if names else "AGENT and FAMILY"
+    raise UserError(f"{missing} missing; write metarl train AGENT FAMILY, then the options, as in "
+                    "metarl train pearl reach --seed 1")
+
+
+def _check(options: Options) -> None:
+    """Raise UserError for numbers that make no sense."""
+    for name in ("steps", "evaluate_every", "evaluation_episodes"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    if not 0 <= options.seed < 2**32:
+        raise UserError("--seed must lie in [0, 2^32)")
+
+
+def _report(run: Run, outcome: Outcome) -> None:
+    show(f"trained for {outcome.env_steps:,} env steps")
+    returns = _returns(outcome.evaluation)
+    if returns:
+        shown = table("episode", "return on test tasks")
+        for episode, value in returns.items():
+            shown.add_row(episode, number(value))
+        show(shown)
+    show(f"run:  {run.path}\nnext: metarl evaluate {run.path} --split ood\n"
+         f"      metarl adapt {run.path} --task name=value --episodes 3")
+
+
+def _returns(record: Mapping[str, float]) -> dict[str, float]:
+    """The k-shot curve in a record, by episode."""
+    curve = {name.removeprefix("eval/return_"): value for name, value in record.items()}
+    return {episode: value for episode, value in curve.items() if episode.isdigit()}

@@ -1,0 +1,107 @@
+"""An adapted policy: an agent plus a belief, and the bundle that carries both to another machine.
+
+A bundle is a directory of policy.safetensors (weights and normalisers), belief.safetensors,
+bundle.json and MANIFEST.json. There is no code in it: the agent is built from metarl's registry.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl import checkpoint
+from metarl.agent import Agent
+from metarl.errors import DamagedFile, UserError
+from metarl.randomness import Role, generator
+
+BUNDLE = "bundle.json"
+
+
+class Policy:
+    """What acts in one task: an agent with a belief that no longer changes.
+
+    `predict` is Stable-Baselines3's, so its `evaluate_policy` and its users' loops run it.
+    To go on adapting, use `agent.infer` on `belief`.
+    """
+
+    def __init__(self, agent: Agent, belief: Any, about: Mapping[str, Any]) -> None:
+        """`about` is what bundle.json says: `agent`, `config`, `family`, `options`, `seed`,
+        `shapes`, and the `replicas` that the belief has rows for."""
+        self.agent = agent
+        self.belief = belief
+        self.about = dict(about)
+        self.replicas = int(about["replicas"])
+        self._noise = generator(int(about["seed"]), role=Role.ACTION)
+
+    def predict(
+        self,
+        obs: np.ndarray,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
+        """Actions (A,) for obs (O,), or (N, A) for (N, O), float32 in [-1, 1]; and `state`.
+
+        `state` is a belief to act on in place of the policy's own; it comes back as it was,
+        because a policy alone sees no rewards. `episode_start` changes nothing: what is known of
+        a task outlives its episodes. Raises UserError for observations of another size or ones
+        that are not finite.
+        """
+        rows = self._checked(obs)
+        belief = self.belief if state is None else state
+        actions = []
+        # One row at a time: the belief has the agent's replicas of one task, however many
+        # observations are asked about.
+        for row in rows:
+            noise = None if deterministic else self._draw()
+            action = self.agent.act(row.expand(self.replicas, -1), belief, noise)
+            actions.append(action[0].clamp(-1, 1))
+        answer = torch.stack(actions).cpu().numpy().astype(np.float32)
+        return (answer[0] if np.ndim(obs) == 1 else answer), state
+
+    def save(self, path: Path) -> Path:
+        """Write the bundle directory `path`; its path. Raises UserError where it exists."""
+        if path.exists():
+            raise UserError(f"{path} exists; choose another place for the adapted policy")
+        checkpoint.write(
+            path,
+            {"policy": self.agent.policy_state(), "belief": self.agent.pack(self.belief)},
+            {BUNDLE: self.about},
+        )
+        return path
+
+    def _checked(self, obs: np.ndarray) -> Tensor:
+        """Observations as rows (N, O)."""
+        array = np.asarray(obs, dtype=np.float32)
+        size = int(self.about["shapes"]["obs"])
+        if array.ndim not in (1, 2) or array.shape[-1] != size:
+            raise UserError(
+                f"an observation of {self.about['family']} has {size} numbers; "
+                f"got an array of shape {array.shape}, expected ({size},) or (N, {size})"
+            )
+        if not np.isfinite(array).all():
+            raise UserError("an observation holds NaN or infinity; the policy gives no action")
+        return torch.from_numpy(array).reshape(-1, size).to(self.agent.device)
+
+    def _draw(self) -> Tensor:
+        size = (self.replicas, int(self.about["shapes"]["action"]))
+        return torch.from_numpy(self._noise.standard_normal(size)).float().to(self.agent.device)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` is a bundle directory."""
+    return (path / BUNDLE).is_file()
+
+
+def read_bundle(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """What bundle.json says, the policy's tensors and the packed belief, verified.
+
+    Raises DamagedFile naming the bad file.
+    """
+    tensors, documents = checkpoint.read(path)
+    if missing := {"policy", "belief"} - set(tensors) or {BUNDLE} - set(documents):
+        raise DamagedFile(f"{path} has no {missing.pop()}: this is not a bundle")
+    return documents[BUNDLE], tensors["policy"], tensors["belief"]

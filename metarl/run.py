@@ -1,0 +1,304 @@
+"""A run directory: everything about one training run, in files that a person can read.
+
+    runs/<family>/<agent>/<utc>_s<seed>_<hash6>/
+        config.json     what was asked for, every default written out
+        command.txt     the command that made it
+        env.json        versions, machine, commit
+        status.json     running, done, interrupted or failed, and the env steps so far
+        log.txt         what was said, with the time
+        metrics.jsonl   the truth: one JSON object per iteration
+        tb/             the same for TensorBoard
+        checkpoints/    see metarl.checkpoint
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TextIO
+
+import metarl
+from metarl.errors import DamagedFile, UserError, unknown
+
+DEFAULT_ROOT = Path("runs")
+State = Literal["running", "done", "interrupted", "failed"]
+_PACKAGES = ("gymnasium", "mujoco", "numpy", "safetensors", "stable-baselines3", "torch")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory, to be read. To train in it, open a `Writer`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: Path, config: Mapping[str, Any], command: list[str]) -> "Run":
+        """Make the directory of a new run of `config`, which names its `agent`, `family` and
+        `seed`. Raises UserError rather than write into a directory that exists."""
+        text = json.dumps(config, indent=2) + "\n"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+        folder = root / _plain(config["family"]) / _plain(config["agent"])
+        path = folder / f"{utc()}_s{config['seed']}_{digest}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise UserError(
+                f"{path} exists: the same run began in this very second; nothing was overwritten"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"cannot make {path}: {error.strerror}; choose another place with --runs"
+            ) from None
+        (path / "config.json").write_text(text)
+        (path / "command.txt").write_text(shlex.join(command) + "\n")
+        (path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        run = cls(path)
+        run.set_status("running", 0)
+        return run
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was asked for. Raises DamagedFile."""
+        return _read_json(self.path / "config.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The versions and the machine that it began on. Raises DamagedFile."""
+        return _read_json(self.path / "env.json")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`state`, `step` and `time` of the last change. Raises DamagedFile."""
+        return _read_json(self.path / "status.json")
+
+    def set_status(self, state: State, step: int, **more: Any) -> None:
+        """Replace the status at once: a reader sees the old one or the new one."""
+        document = {"state": state, "step": step, "time": utc(), "pid": os.getpid(), **more}
+        self.write_json("status.json", document)
+
+    def write_json(self, name: str, document: Mapping[str, Any] | list[Any]) -> Path:
+        """Write one JSON file of the run, whole or not at all; its path."""
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".tmp-{file.name}-{os.getpid()}")
+        temporary.write_text(json.dumps(without_nan(document), indent=2, allow_nan=False) + "\n")
+        os.replace(temporary, file)
+        return file
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every complete line of metrics.jsonl; NaN was written as null."""
+        return [line for line, _ in _complete_lines(self.path / "metrics.jsonl")]
+
+
+class Writer:
+    """The one process that may write to a run: log, metrics and TensorBoard. A context manager.
+
+    Raises UserError where another process holds the run.
+    """
+
+    def __init__(self, run: Run, step: int = 0) -> None:
+        """Go on after env step `step`: what was recorded beyond it is cut off."""
+        self.run = run
+        self._lock = (run.path / ".lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise UserError(f"{run.path} is being written by another process") from None
+        _truncate(run.path / "metrics.jsonl", step)
+        self._metrics: TextIO = (run.path / "metrics.jsonl").open("a")
+        self._log: TextIO = (run.path / "log.txt").open("a")
+        self._board = _board(run.path / "tb", step)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._metrics.close()
+        self._log.close()
+        self._board.close()
+        self._lock.close()
+
+    def record(self, metrics: Mapping[str, float]) -> None:
+        """Append one line of numbers, of which `env_steps` is the time axis. Names with a slash
+        go to TensorBoard too."""
+        self._metrics.write(json.dumps(without_nan(metrics), allow_nan=False) + "\n")
+        self._metrics.flush()
+        for name, value in metrics.items():
+            if "/" in name:
+                self._board.add_scalar(name, value, int(metrics["env_steps"]))
+
+    def log(self, text: str) -> None:
+        """Append a line to log.txt, with the time."""
+        self._log.write(f"{utc()} {text}\n")
+        self._log.flush()
+
+    def sync(self) -> None:
+        """Put the metrics on the disk, so that no checkpoint is ever ahead of them."""
+        os.fsync(self._metrics.fileno())
+        self._board.flush()
+
+
+def find(name: str, root: Path = DEFAULT_ROOT) -> Run:
+    """The run at a path, or the one below `root` whose name contains `name`, or the `latest`.
+
+    Raises UserError with near matches where there is none, or more than one.
+    """
+    path = Path(name)
+    if (path / "config.json").is_file():
+        return Run(path)
+    if path.is_dir():
+        raise UserError(f"{path} is not a run: it has no config.json")
+    runs = _all(root)
+    if not runs:
+        raise UserError(f"no run {name!r}: {root} holds none; choose another place with --runs, "
+                        "or begin with metarl train")
+    if name == "latest":
+        return runs[-1]
+    found = [run for run in runs if name in str(run.path.relative_to(root))]
+    if len(found) > 1:
+        names = ", ".join(run.name for run in found[-3:])
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise UserError(f"{name!r} fits {len(found)} runs: {names}{more}; write more of the name")
+    if not found:
+        raise unknown("run", name, [run.name for run in runs[-5:]] + ["latest"])
+    return found[0]
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine: what a number depends on beside the configuration."""
+    import torch
+
+    return {
+        "metarl": metarl.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "commit": _commit(Path(__file__).resolve().parents[1]),
+    }
+
+
+def utc() -> str:
+    """The time now, as 20261121T130501Z."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def without_nan(value: Any) -> Any:
+    """The same JSON value with null for what JSON cannot say: NaN and infinities."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: without_nan(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(v) for v in value]
+    return value
+
+
+def this_command() -> list[str]:
+    """The command line of this process, as one would type it."""
+    return ["metarl", *sys.argv[1:]]
+
+
+def _plain(name: str) -> str:
+    """A component's name as a folder: a `package.module:Name` keeps its last part."""
+    return name.rpartition(":")[2].rpartition("/")[2]
+
+
+def _all(root: Path) -> list[Run]:
+    """Every run below a root, oldest first."""
+    found = [file.parent for file in root.glob("*/*/*/config.json")]
+    return [Run(path) for path in sorted(found, key=lambda path: (path.name, path))]
+
+
+def _complete_lines(file: Path) -> Iterable[tuple[dict[str, Any], int]]:
+    """(line, offset of its end) of each whole line; a line torn by a crash ends the file."""
+    if not file.exists():
+        return
+    end = 0
+    with file.open("rb") as stream:
+        for text in stream:
+            end += len(text)
+            try:
+                line = json.loads(text)
+            except ValueError:
+                return
+            if not text.endswith(b"\n"):
+                return
+            yield line, end
+
+
+def _truncate(file: Path, step: int) -> None:
+    """Cut off the lines beyond env step `step`."""
+    if file.exists():
+        kept = [end for line, end in _complete_lines(file) if line["env_steps"] <= step]
+        os.truncate(file, kept[-1] if kept else 0)
+
+
+def _board(folder: Path, step: int) -> Any:
+    # TensorBoard takes a second to import, and reading a run needs none of it.
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1 if folder.exists() else None)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise DamagedFile(f"{file} is missing") from None
+    except ValueError:
+        raise DamagedFile(f"{file} is not JSON: it was damaged or edited") from None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name; Linux keeps it in /proc alone."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit(checkout: Path) -> str | None:
+    """The commit of metarl's own checkout, with a + where files differ from it."""
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

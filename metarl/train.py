@@ -1,0 +1,182 @@
+"""Meta-training: collect a trial, learn from it, judge now and then, until the steps are spent."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metarl.agent import Agent
+from metarl.collect import Interrupted, Tasks, WorldsLike, collect
+from metarl.errors import Diverged
+from metarl.evaluate import Evaluation, evaluate
+from metarl.randomness import Draws, Role, generator
+
+Record = dict[str, float]
+_PATIENCE = 3  # iterations in a row without one finite update
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train, and how often to look."""
+
+    steps: int  # env steps of training; evaluation comes on top and is counted apart
+    evaluate_every: int  # env steps between evaluations on the test tasks
+    evaluation_episodes: int = 3  # episodes of an evaluation: K of the k-shot curve
+    checkpoint_every: float = 120.0  # s of wall time between checkpoints
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands at the end of an iteration."""
+
+    iteration: int = 0
+    env_steps: int = 0
+    eval_steps: int = 0
+    wall_s: float = 0.0
+    unusable: int = 0  # iterations in a row without one finite update
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What meets what: the worlds, and the tasks of both splits."""
+
+    worlds: WorldsLike  # agent.plan.tasks * agent.plan.replicas rows
+    judge: WorldsLike  # len(test) * agent.plan.replicas rows
+    train: Tensor  # (tasks, D)
+    test: Tensor  # (tasks, D)
+    seed: int
+
+
+def train(
+    agent: Agent,
+    setting: Setting,
+    budget: Budget,
+    progress: Progress,
+    log: Callable[[Record], None],
+    save: Callable[[Progress], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Progress, bool]:
+    """Train from `progress` until the budget's steps are spent; where it got to, and whether it
+    was stopped before.
+
+    `log` gets one flat record per iteration; `save` must store the agent and the progress, and is
+    called at the ends of iterations alone, where no episode is in flight: now and then, and at the
+    end. Raises Diverged when no update is finite any more.
+    """
+    started, saved = time.monotonic() - progress.wall_s, time.monotonic()
+    interrupted = False
+    while progress.env_steps < budget.steps:
+        try:
+            progress, record = _iterate(agent, setting, progress, stop)
+        except Interrupted:
+            interrupted = True
+            break
+        due = _crosses(budget.evaluate_every, progress.env_steps, int(record["env_steps_before"]))
+        if due or progress.env_steps >= budget.steps:
+            result = judge(agent, setting, budget.evaluation_episodes)
+            progress = replace(progress, eval_steps=progress.eval_steps + result.env_steps)
+            record |= _summary(result)
+        progress = replace(progress, wall_s=time.monotonic() - started)
+        del record["env_steps_before"]
+        log(progress.as_dict() | record)
+        if progress.unusable >= _PATIENCE:
+            raise Diverged(
+                f"no finite update in the last {_PATIENCE} iterations; the last checkpoint is "
+                "from before: resume from it with smaller learning rates"
+            )
+        if not progress.unusable and time.monotonic() - saved > budget.checkpoint_every:
+            save(progress)
+            saved = time.monotonic()
+    save(progress)
+    return progress, interrupted
+
+
+def judge(agent: Agent, setting: Setting, episodes: int) -> Evaluation:
+    """Evaluate on the test tasks. The draws are the same each time, whatever the seed."""
+    with acting_threads():
+        return evaluate(setting.judge, agent, setting.test, episodes, seed=0)
+
+
+def choose_tasks(seed: int, iteration: int, count: int, size: int) -> Tensor:
+    """The train tasks (count,) of an iteration: each epoch is a permutation of the set, so that
+    every task is visited equally often. Where the set is smaller than `count`, tasks repeat."""
+    first = iteration * count
+    positions = range(first, first + count)
+    epochs = {
+        epoch: generator(seed, epoch, 0, Role.TASK_CHOICE).permutation(size)
+        for epoch in {p // size for p in positions}
+    }
+    return torch.tensor([int(epochs[p // size][p % size]) for p in positions])
+
+
+@contextmanager
+def acting_threads() -> Iterator[None]:
+    """One torch thread: acting is too small to share, and the physics threads need the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _iterate(
+    agent: Agent, setting: Setting, progress: Progress, stop: Callable[[], bool]
+) -> tuple[Progress, Record]:
+    plan, seed, iteration = agent.plan, setting.seed, progress.iteration
+    index = choose_tasks(seed, iteration, plan.tasks, len(setting.train))
+    # Keyed by place and task, so that a task that is visited twice at once draws twice.
+    draws = Draws.of(seed, iteration, index + len(setting.train) * _repeats(index), plan.replicas)
+    began = time.monotonic()
+    with acting_threads():
+        trial, _ = collect(
+            setting.worlds, agent, Tasks(setting.train[index], index, plan.replicas),
+            plan.episodes, draws, stop=stop,
+        )
+    collected = time.monotonic()
+    metrics = agent.learn(trial, seed, iteration)
+    learned = time.monotonic()
+    returns = trial.returns(plan.episodes).nanmean(1)
+    lost = metrics.get("health/nonfinite", 0.0) >= 1.0
+    steps = trial.reward.numel()
+    record = {
+        "env_steps_before": progress.env_steps,
+        "meta/return_pre": returns[0].item(),
+        "meta/return_post": returns[-1].item(),
+        "meta/gain": (returns[-1] - returns[0]).item(),
+        **metrics,
+        "perf/collect_s": collected - began,
+        "perf/learn_s": learned - collected,
+        "perf/sps": steps / (learned - began),
+    }
+    after = replace(
+        progress, iteration=iteration + 1, env_steps=progress.env_steps + steps,
+        unusable=progress.unusable + 1 if lost else 0,
+    )
+    return after, record
+
+
+def _repeats(index: Tensor) -> Tensor:
+    """How often each entry has occurred before: (0, 0, 1) for (4, 7, 4)."""
+    same = index[:, None] == index[None, :]
+    return same.tril(-1).sum(1)
+
+
+def _crosses(every: int, now: int, before: int) -> bool:
+    return now // every > before // every
+
+
+def _summary(result: Evaluation) -> Record:
+    record: Record = {"eval/return_pre": result.before, "eval/return_post": result.after}
+    for k, value in enumerate(result.returns.nanmean(1).tolist(), start=1):
+        record[f"eval/return_{k}"] = value
+    for name, values in result.outcomes.items():
+        for k, value in enumerate(values.nanmean(1).tolist(), start=1):
+            record[f"eval/{name.split(' ')[0]}_{k}"] = value
+    return record

@@ -1,0 +1,365 @@
+"""The command line: help at once, slips in one line with the near match, and a whole journey."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import train
+
+import metarl
+from metarl import api, checkpoint
+from metarl.__main__ import VERBS, main
+from metarl.cli.adapt import adapt
+from metarl.envs.family import parse_task
+from metarl.errors import DamagedFile, UserError
+from metarl.run import Run, find
+from metarl.video import Recorder, choose_backend
+
+ROOT = Path(__file__).parents[1]
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Run a command in this process: exit code, standard output, standard error."""
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    root = tmp_path_factory.mktemp("runs")
+    assert main(train(root, 3)) == 0
+    return find("latest", root)
+
+
+def imported_by(*words: str) -> set[str]:
+    program = (
+        "import sys; from metarl.__main__ import main; code = main(sys.argv[1:]);"
+        "print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )
+    return set(answer.stderr.split())
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_waits_for_nothing_heavy(word: str) -> None:
+    heavy = {"torch", "tyro", "mujoco", "numpy", "rich", "gymnasium", "metarl.api"}
+    found = imported_by(word)
+    assert "metarl.__main__" in found
+    assert not found & heavy
+
+
+def test_help_lists_every_verb_and_every_verb_has_a_module(say: Say) -> None:
+    code, out, _ = say("--help")
+    assert code == 0
+    for verb, line in VERBS.items():
+        assert verb in out and line in out
+        assert (ROOT / "metarl" / "cli" / f"{verb}.py").is_file()
+
+
+def test_no_verb_at_all_is_a_mistake_that_shows_the_help(say: Say) -> None:
+    code, out, _ = say()
+    assert code == 2 and "usage: metarl VERB" in out
+
+
+@pytest.mark.parametrize("words", [
+    ("list",), ("train",), ("train", "pearl", "reach"), ("resume",), ("evaluate",), ("adapt",),
+    ("play",),
+])
+def test_every_verb_explains_itself(words: tuple[str, ...], say: Say) -> None:
+    code, out, err = say(*words, "--help")
+    assert code == 0 and err == ""
+    assert out.startswith(f"usage: metarl {words[0]}")
+    assert "--json" in out
+
+
+def test_train_help_shows_the_settings_of_agent_and_family(say: Say) -> None:
+    _, out, _ = say("train", "pearl", "reach", "--help")
+    assert "--config.latent" in out and "numbers in z" in out
+    assert "--family.horizon" in out
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    ("trian", "unknown verb 'trian'; did you mean train?"),
+    ("--verion", "unknown option '--verion'; did you mean --version?"),
+    ("list --jsn", "unknown option --jsn of metarl list; did you mean --json?"),
+    ("train", "AGENT and FAMILY missing"),
+    ("train pearl", "FAMILY missing"),
+    ("train perl reach", "unknown agent 'perl'; did you mean pearl?"),
+    ("train pearl reech", "unknown family 'reech'; did you mean reach?"),
+    ("train pearl reach --sed 1", "unknown option --sed of metarl train pearl reach; "
+                                  "did you mean --seed?"),
+    ("train pearl reach --config.lattent 3", "did you mean --config.latent?"),
+    ("train pearl reach --family.horizn=3", "did you mean --family.horizon?"),
+    ("train pearl reach --config.latent x", "--config.latent: invalid literal"),
+    ("train pearl reach --steps", "Missing value for argument '--steps'"),
+    ("train pearl reach --steps 0", "--steps must be at least 1"),
+    ("train pearl reach --seed -1", "--seed must lie in [0, 2^32)"),
+    ("train pearl reach --seed 1 --seed 2", "--seed is given twice"),
+    ("train pearl reach surplus", "Unrecognized options: surplus"),
+    ("train pearl reach --device tpu9", "device 'tpu9' cannot be used"),
+    ("train no.such:Agent reach", "agent 'no.such:Agent' cannot be imported"),
+    ("train pearl metarl.envs.reach:Rech", "has no attribute 'Rech'"),
+    ("resume", "Missing from metarl resume"),
+    ("resume latest --runs nowhere", "nowhere holds none"),
+    ("resume latest --step 3", "did you mean --steps?"),
+    ("evaluate latest --split tset", "invalid choice 'tset'"),
+    ("evaluate latest --spilt test", "did you mean --split?"),
+    ("adapt latest --episode 3", "did you mean --episodes?"),
+    ("adapt latest --episodes 0", "--episodes must be at least 1"),
+    ("play latest --vido x.mp4", "did you mean --video?"),
+    ("play nothing --runs nowhere", "nowhere holds none"),
+])
+def test_a_slip_is_answered_in_one_line(
+    words: str, line: str, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = say(*words.split())
+    assert code == 2 and out == ""
+    assert err.startswith("metarl: ") and err.count("\n") == 1
+    assert line in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    ("evaluate {other}", "unknown run"),
+    ("adapt {run} --task paylod=1", "unknown parameter of reach 'paylod'; did you mean payload?"),
+    ("adapt {run} --task payload", "write name=value"),
+    ("adapt {run} --task payload=heavy", "payload='heavy' is not a number; give it in kg"),
+    ("adapt {run} --task payload=-1", "payload=-1 is impossible"),
+    ("adapt {run} --task payload=nan", "payload=nan is impossible"),
+    ("adapt {run} --out {run}", "exists; choose another place"),
+    ("evaluate {run} --tasks 0", "must be at least 1"),
+    ("play {run} --video film.avi", "must end in .mp4"),
+])
+def test_a_slip_about_a_run_is_answered_in_one_line(
+    words: str, line: str, trained: Run, say: Say
+) -> None:
+    before = sorted(trained.path.rglob("*"))
+    other = trained.name[:-3] + "xyz"
+    text = words.format(run=trained.path, other=other)
+    code, out, err = say(*text.split(), "--runs", trained.path.parents[2])
+    assert code == 2 and out == ""
+    assert err.count("\n") == 1 and line in err
+    assert sorted(trained.path.rglob("*")) == before
+
+
+def test_a_failure_of_ours_is_one_line_unless_debugging(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr("metarl.cli.list.parse", broken)
+    code, _, err = say("list")
+    assert code == 1 and err.count("\n") == 1 and "first line second line" in err
+    with pytest.raises(RuntimeError, match="first line"):
+        main(["list", "--debug"])
+
+
+def test_list_names_families_parameters_and_agents(say: Say) -> None:
+    code, out, _ = say("list")
+    assert code == 0
+    for word in ("reach", "cheetah-vel", "payload", "kg", "mass at the flange", "pearl"):
+        assert word in out
+    document = json.loads(say("list", "--json")[1])
+    payload = document["families"]["reach"]["parameters"][3]
+    assert (payload["name"], payload["unit"]) == ("payload", "kg")
+    assert "pearl" in document["agents"]
+
+
+def test_the_whole_journey_from_training_to_actions(
+    tmp_path: Path, say: Say, trained: Run
+) -> None:
+    assert trained.status["state"] == "done"
+    lines = trained.metrics()
+    assert [line["env_steps"] for line in lines] == [15, 30, 45]
+    assert "eval/return_2" in lines[-1]  # judged at the end, whatever the interval
+
+    code, out, _ = say("evaluate", trained.path, "--split", "ood", "--tasks", 4, "--json")
+    result = json.loads(out)
+    assert code == 0 and np.shape(result["returns"]) == (3, 4)
+    assert json.loads(Path(result["file"]).read_text())["returns"] == result["returns"]
+
+    bundle = tmp_path / "adapted"
+    code, out, err = say(
+        "adapt", trained.path, "--task", "payload=2.5", "goal_x=0.4", "--episodes", 2,
+        "--out", bundle, "--json",
+    )
+    result = json.loads(out)
+    assert code == 0
+    assert err == "metarl: warning: payload=2.5 lies outside the trained range [0, 2] kg\n"
+    assert [row["episode"] for row in result["episodes"]] == ["before", 1, 2, "after"]
+    assert {"return", "success", "distance [m]"} <= set(result["episodes"][0])
+    assert result["task"]["payload"] == 2.5 and result["policy"] == str(bundle)
+
+    policy = metarl.load(bundle)
+    size = policy.about["shapes"]["obs"]
+    many = np.linspace(-1, 1, 3 * size, dtype=np.float32).reshape(3, size)
+    actions, state = policy.predict(many)
+    assert actions.shape == (3, 7) and actions.dtype == np.float32 and state is None
+    assert (abs(actions) <= 1).all()
+    for obs, action in zip(many, actions, strict=True):
+        assert np.allclose(policy.predict(obs)[0], action, atol=1e-6)
+    assert (policy.predict(many, deterministic=False)[0] != actions).any()
+
+
+def test_a_bundle_holds_the_belief_that_adapting_ended_with(
+    tmp_path: Path, trained: Run
+) -> None:
+    words = ["adapt", str(trained.path), "--task", "payload=1", "--episodes", "2", "--seed", "5"]
+    assert main([*words, "--out", str(tmp_path / "bundle")]) == 0
+    family, agent, _ = api.trained(trained)
+    task = parse_task(family, ["payload=1"], pytest.fail)
+    rows, belief = adapt(family, agent, task, episodes=2, seed=5)
+    assert len(rows) == 4  # before, two episodes, after
+    stored = checkpoint.read(tmp_path / "bundle")[0]["belief"]
+    expected = agent.pack(belief)
+    assert stored.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(stored[name], value)
+    policy, prior = metarl.load(tmp_path / "bundle"), metarl.load(trained.path)
+    obs = np.zeros(policy.about["shapes"]["obs"])
+    assert (policy.predict(obs)[0] != prior.predict(obs)[0]).any()
+
+
+def test_adapted_policies_land_inside_the_run_by_default(trained: Run, say: Say) -> None:
+    _, out, _ = say("adapt", trained.path, "--task", "payload=0.5", "--episodes", 1)
+    made = [path for path in (trained.path / "adapted").iterdir() if str(path) in out]
+    assert len(made) == 1 and checkpoint.is_whole(made[0])
+    assert "before adaptation" in out and "metarl play" in out and "metarl.load" in out
+
+
+@pytest.mark.parametrize("name", ["policy.safetensors", "belief.safetensors", "bundle.json"])
+def test_an_altered_bundle_is_refused_by_name(
+    name: str, tmp_path: Path, trained: Run, say: Say
+) -> None:
+    bundle = tmp_path / "bundle"
+    assert main(["adapt", str(trained.path), "--episodes", "1", "--out", str(bundle)]) == 0
+    data = bytearray((bundle / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / name).write_bytes(data)
+    with pytest.raises(DamagedFile, match=name):
+        metarl.load(bundle)
+
+
+def test_a_damaged_run_exits_with_3(tmp_path: Path, trained: Run, say: Say) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.path, copy)
+    for path in (copy / "checkpoints").iterdir():
+        (path / "state.json").unlink()
+    code, _, err = say("evaluate", copy)
+    assert code == 3 and "state.json is missing" in err and err.count("\n") == 1
+
+
+def test_a_run_may_not_name_code_to_be_imported(tmp_path: Path, trained: Run, say: Say) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.path, copy)
+    name = "metarl.envs.reach:Reach"
+    (copy / "config.json").write_text(json.dumps({**trained.config, "family": name}))
+    code, _, err = say("evaluate", copy, "--tasks", 2)
+    assert code == 2 and f"--plugin {name}" in err
+    assert say("evaluate", copy, "--tasks", 2, "--plugin", name)[0] == 0
+
+
+def test_what_is_typed_may_be_imported(tmp_path: Path) -> None:
+    words = train(tmp_path, 1)
+    words[words.index("reach")] = "metarl.envs.reach:Reach"
+    assert main(words) == 0
+    assert find("latest", tmp_path).config["family"] == "metarl.envs.reach:Reach"
+
+
+def test_a_policy_refuses_observations_that_make_no_sense(trained: Run) -> None:
+    policy = metarl.load(trained.path)
+    size = policy.about["shapes"]["obs"]
+    with pytest.raises(UserError, match=f"has {size} numbers"):
+        policy.predict(np.zeros(size + 1))
+    with pytest.raises(UserError, match="NaN"):
+        policy.predict(np.full(size, np.nan))
+
+
+def test_load_refuses_what_is_neither_run_nor_bundle(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither a run nor a bundle"):
+        metarl.load(tmp_path)
+    with pytest.raises(AttributeError, match="lod"):
+        _ = metarl.lod
+
+
+def test_a_name_with_a_near_match_of_a_setting_in_a_file_is_told(
+    tmp_path: Path, trained: Run, say: Say
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.path, copy)
+    config = trained.config
+    config["config"]["lattent"] = config["config"].pop("latent")
+    (copy / "config.json").write_text(json.dumps(config))
+    code, _, err = say("evaluate", copy)
+    assert code == 2 and "unknown setting of pearl 'lattent'; did you mean latent?" in err
+
+
+def can_draw() -> bool:
+    try:
+        choose_backend()
+    except UserError:
+        return False
+    return True
+
+
+def test_without_opengl_play_names_the_package_and_writes_nothing(
+    tmp_path: Path, trained: Run
+) -> None:
+    video = tmp_path / "film.mp4"
+    # In a process of its own, because MuJoCo chooses its OpenGL once and for all.
+    answer = subprocess.run(
+        [sys.executable, "-m", "metarl", "play", str(trained.path), "--video", str(video)],
+        cwd=ROOT, capture_output=True, text=True, env={"MUJOCO_GL": "off", "PATH": ""},
+    )
+    assert answer.returncode == 2
+    assert "apt install" in answer.stderr and answer.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# imageio's reader leaves its pipes to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_play_writes_a_video_of_the_whole_episode(tmp_path: Path, trained: Run, say: Say) -> None:
+    if not can_draw():
+        pytest.skip("no OpenGL here")
+    import imageio.v2 as imageio
+
+    video = tmp_path / "films" / "film.mp4"
+    code, out, _ = say("play", trained.path, "--task", "goal_x=0.5", "--video", video, "--json")
+    result = json.loads(out)
+    assert code == 0 and result["steps"] == 5
+    reader = imageio.get_reader(video)
+    frames = list(reader.iter_data())
+    reader.close()
+    assert len(frames) == 6  # the start, and one after each of 5 steps
+    assert frames[0].shape == (480, 640, 3) and frames[0].std() > 10  # not a blank
+    assert [path.name for path in video.parent.iterdir()] == ["film.mp4"]
+
+
+def test_a_recording_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    if not can_draw():
+        pytest.skip("no OpenGL here")
+    import mujoco
+
+    model = mujoco.MjSpec().compile()
+    with pytest.raises(KeyboardInterrupt), Recorder(tmp_path / "film.mp4", model, 20) as recorder:
+        recorder.add(mujoco.MjData(model), {})
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,259 @@
+"""What every family keeps to, and each family's own arithmetic."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from metarl.envs import FAMILIES
+from metarl.envs.cheetah_vel import CheetahVel
+from metarl.envs.engine import BatchEngine
+from metarl.envs.family import (
+    Family,
+    Frame,
+    Parameter,
+    Random,
+    default_task,
+    named_task,
+    parse_task,
+    sample_tasks,
+)
+from metarl.envs.reach import _HOME, Reach
+from metarl.envs.worlds import Worlds
+from metarl.errors import UserError
+from metarl.randomness import Draws
+
+
+def refuse(message: str) -> None:
+    raise AssertionError(f"warned: {message}")
+
+
+# Tasks.
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_tasks_lie_in_the_train_range(family: Family, split: str) -> None:
+    tasks = sample_tasks(family, split, 300, seed=3)  # pyright: ignore
+    for values, parameter in zip(tasks.T, family.parameters, strict=True):
+        low, high = parameter.train
+        assert low <= values.min() and values.max() <= high
+        assert values.max() - values.min() > 0.9 * (high - low)
+
+
+def test_ood_tasks_lie_in_the_ood_ranges_and_beyond_the_train_range(family: Family) -> None:
+    tasks = sample_tasks(family, "ood", 300, seed=3)
+    for values, parameter in zip(tasks.T, family.parameters, strict=True):
+        ranges = parameter.ood or (parameter.train,)
+        inside = [(low <= values) & (values <= high) for low, high in ranges]
+        assert torch.stack(inside).any(0).all()
+        assert all(part.any() for part in inside)
+        for low, high in parameter.ood:
+            assert high <= parameter.train[0] or low >= parameter.train[1]
+    assert any(parameter.ood for parameter in family.parameters)
+
+
+def test_splits_and_seeds_share_no_task_and_larger_sets_begin_with_smaller_ones(
+    family: Family,
+) -> None:
+    sets = [sample_tasks(family, split, 50, seed) for split in ("train", "test", "ood")
+            for seed in (0, 1)]  # pyright: ignore
+    assert len(torch.cat(sets).unique(dim=0)) == 300
+    assert torch.equal(sample_tasks(family, "train", 20), sets[0][:20])
+
+
+def test_two_fresh_processes_draw_the_same_tasks() -> None:
+    code = (
+        "from metarl.envs import FAMILIES\n"
+        "from metarl.envs.family import sample_tasks\n"
+        "print([sample_tasks(f(), s, 5).tolist() for f in FAMILIES.values()"
+        " for s in ('train', 'test', 'ood')])"
+    )
+    here = [sample_tasks(f(), s, 5).tolist() for f in FAMILIES.values()
+            for s in ("train", "test", "ood")]  # pyright: ignore
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed,
+                       "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                              env=environment, check=True)
+        assert done.stdout.strip() == str(here)
+
+
+def test_a_log_uniform_parameter_is_even_in_its_logarithm() -> None:
+    parameter = Parameter("k", "x", "", (0.5, 2.0), distribution="log-uniform")
+    assert parameter.default == pytest.approx(1.0)  # sqrt(0.5 x 2)
+    assert parameter.draw(0.25, 0.0, "train") == pytest.approx(2**-0.5)
+
+
+# Episodes.
+
+
+def test_the_observation_never_contains_the_task(family: Family) -> None:
+    worlds = Worlds(family, 1)
+    seen = []
+    for task in (*sample_tasks(family, "train", 3), *sample_tasks(family, "ood", 3)):
+        worlds.set_tasks(task[None])
+        seen.append(worlds.reset(draws=Draws.of(0, 0, 1)))
+    assert len(torch.cat(seen).unique(dim=0)) == 1
+
+
+def test_a_reset_starts_in_a_state_of_the_models_shape(family: Family) -> None:
+    engine = BatchEngine(family, 8)
+    task = default_task(family).expand(8, -1)
+    start = family.reset(engine.default_frame(), task, Random(Draws.of(0, 0, 8), 0))
+    assert start.qpos.shape == (8, engine.model.nq) and start.qvel.shape == (8, engine.model.nv)
+    assert start.qpos.dtype == start.qvel.dtype == torch.float64
+    assert (start.act is None) == (engine.model.na == 0)
+
+
+def test_a_random_episode_is_finite_and_its_measures_are_one_per_row(family: Family) -> None:
+    worlds = Worlds(family, 6)
+    worlds.set_tasks(sample_tasks(family, "ood", 6))
+    worlds.reset(draws=Draws.of(0, 0, 6))
+    source = torch.Generator().manual_seed(0)
+    for _ in range(family.horizon):
+        steps = worlds.step(2 * torch.rand(6, worlds.shapes.action, generator=source) - 1)
+        assert steps.next_obs.isfinite().all() and steps.reward.isfinite().all()
+        assert not worlds.diverged.any()
+        if steps.last.all():
+            break
+    assert steps.last.all()
+    for name, values in steps.outcome.items():
+        assert values.shape == (6,) and values.isfinite().all()
+        assert name != "success" or set(values.tolist()) <= {0.0, 1.0}
+
+
+def test_a_family_counts_whole_substeps(family: Family) -> None:
+    engine = BatchEngine(family, 1)
+    assert engine.substeps * engine.model.opt.timestep == pytest.approx(family.control_step)
+
+
+# cheetah-vel.
+
+
+def cheetahs(x: list[float]) -> Frame:
+    qpos = torch.zeros(len(x), 9).double()
+    qpos[:, 0] = torch.tensor(x)
+    return Frame(qpos, torch.zeros(len(x), 9).double(), {})
+
+
+def test_the_cheetahs_reward_is_its_distance_from_the_target_speed_less_the_effort() -> None:
+    # From 0 to 0.1 m and from 1 to 0.95 m in 0.05 s: 2 m/s and -1 m/s; the target is 1.5 m/s.
+    # Six actions of 0.5 cost 0.05 x 6 x 0.25 = 0.075.
+    # -|2 - 1.5| - 0.075 = -0.575 and -|-1 - 1.5| - 0.075 = -2.575
+    task = torch.full((2, 1), 1.5).double()
+    action = torch.full((2, 6), 0.5).double()
+    reward = CheetahVel().reward(cheetahs([0.0, 1.0]), action, cheetahs([0.1, 0.95]), task)
+    assert reward.tolist() == pytest.approx([-0.575, -2.575])
+
+
+def test_a_cheetah_starts_within_a_tenth_of_its_pose() -> None:
+    frame = cheetahs([0.0] * 500)
+    start = CheetahVel().reset(frame, torch.zeros(500, 1), Random(Draws.of(0, 0, 500), 0))
+    assert 0.099 < start.qpos.abs().max() <= 0.1  # U(-0.1, 0.1)
+    assert start.qvel.std().item() == pytest.approx(0.1, rel=0.05)  # N(0, 0.1)
+    assert abs(start.qvel.mean().item()) < 0.01
+
+
+def test_a_cheetah_sees_all_but_its_place_unless_asked() -> None:
+    assert Worlds(CheetahVel(), 1).shapes.obs == 17
+    classic = Worlds(CheetahVel(classic_observation=True), 1)
+    assert classic.shapes.obs == 20
+    assert classic.obs[0, 17] == classic.frame.qpos[0, 0].float()
+
+
+def test_a_cheetah_is_driven_every_fifth_timestep_of_a_hundredth_of_a_second() -> None:
+    engine = BatchEngine(CheetahVel(), 1)
+    assert (engine.substeps, engine.model.opt.timestep) == (5, 0.01)
+    assert engine.model.body_mass.sum() == pytest.approx(14.0)
+
+
+# reach.
+
+
+def test_the_arms_reward_grows_steeply_close_to_the_goal() -> None:
+    # Flange at (0.5, 0, 0.4), goal at (0.5, 0.3, 0.4): 0.3 m; actions of 0.5: mean square 0.25.
+    # -5 x 0.3 - 0.5 ln(0.31) - 0.05 x 0.25 = -1.5 + 0.5855915 - 0.0125 = -0.9269085
+    # At the goal: -0.5 ln(0.01) - 0.0125 = 2.3025851 - 0.0125 = 2.2900851
+    task = torch.tensor([[0.5, 0.3, 0.4, 1, 1, 1], [0.5, 0.0, 0.4, 1, 1, 1]]).double()
+    after = flanges([[0.5, 0.0, 0.4]] * 2)
+    reward = Reach().reward(after, torch.full((2, 7), 0.5).double(), after, task)
+    assert reward.tolist() == pytest.approx([-0.9269085, 2.2900851], abs=1e-6)
+
+
+def test_the_arm_succeeds_within_two_centimetres() -> None:
+    task = torch.tensor([[0.5, 0.0, 0.4, 1, 1, 1]] * 2).double()
+    outcome = Reach().outcome(flanges([[0.5, 0.019, 0.4], [0.5, 0.0, 0.421]]), task)
+    assert outcome["success"].tolist() == [1.0, 0.0]
+    assert outcome["distance [m]"].tolist() == pytest.approx([0.019, 0.021])
+
+
+def flanges(places: list[list[float]]) -> Frame:
+    zeros = torch.zeros(len(places), 7).double()
+    return Frame(zeros, zeros, {"flange": torch.tensor(places).double()})
+
+
+def test_the_arm_starts_at_rest_close_to_home_with_its_servos_there() -> None:
+    frame = flanges([[0.0, 0.0, 0.0]] * 300)
+    start = Reach().reset(frame, torch.zeros(300, 6), Random(Draws.of(0, 0, 300), 0))
+    away = (start.qpos - torch.tensor(_HOME).double()).abs().max()
+    assert 0.049 < away <= 0.05  # U(-0.05, 0.05)
+    assert start.act is not None and torch.equal(start.act, start.qpos)
+    assert not start.qvel.any()
+
+
+def test_the_arm_is_driven_twenty_times_a_second() -> None:
+    engine = BatchEngine(Reach(), 1)
+    assert (engine.substeps, engine.model.opt.timestep) == (10, 0.005)
+    assert Worlds(Reach(), 1).shapes.obs == 17  # 7 angles, 7 speeds, 3 of the flange's place
+
+
+# Tasks in words.
+
+
+def test_a_task_in_words_keeps_the_defaults_of_what_it_leaves_out() -> None:
+    family = Reach()
+    task = parse_task(family, ["payload=1.5", "goal_x=0.4"], refuse)
+    wanted = {**named_task(family, default_task(family)), "payload": 1.5, "goal_x": 0.4}
+    assert named_task(family, task) == wanted
+
+
+def test_a_misspelt_parameter_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"'paylod'; did you mean payload\?"):
+        parse_task(Reach(), ["paylod=1"], refuse)
+
+
+def test_a_value_outside_the_train_range_is_taken_with_a_warning() -> None:
+    warnings: list[str] = []
+    task = parse_task(Reach(), ["payload=2.5"], warnings.append)
+    assert task[3] == 2.5
+    assert len(warnings) == 1 and "[0, 2] kg" in warnings[0]
+
+
+@pytest.mark.parametrize("value", ["-1", "21", "nan", "inf"])
+def test_an_impossible_value_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match=r"impossible: mass at the flange must lie in \[0, 20\] kg"):
+        parse_task(Reach(), [f"payload={value}"], refuse)
+
+
+def test_a_value_that_is_no_number_is_refused_with_its_unit() -> None:
+    with pytest.raises(UserError, match="not a number; give it in kg"):
+        parse_task(Reach(), ["payload=heavy"], refuse)
+
+
+def test_a_word_without_equals_is_refused_with_an_example() -> None:
+    with pytest.raises(UserError, match=r"name=value, as in velocity=1\.5"):
+        parse_task(CheetahVel(), ["velocity"], refuse)
+
+
+def test_the_train_ranges_are_possible_and_the_logarithm_of_one_is_not_zero(
+    family: Family,
+) -> None:
+    for parameter in family.parameters:
+        low, high = parameter.possible
+        for start, end in (parameter.train, *parameter.ood):
+            assert low <= start < end <= high
+            assert math.isfinite(start) and math.isfinite(end)
+            assert parameter.distribution == "uniform" or start > 0

@@ -1,0 +1,346 @@
+"""MAML: its gradients against differences and hand arithmetic, its steps, and that it learns."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal
+from torch.distributions import kl_divergence as torch_kl
+
+from metarl.agent import Shapes
+from metarl.agents.maml import Belief, Config, Maml, adapted, surrogate
+from metarl.agents.stacked import Gaussian, flat, kl_divergence, log_likelihood, moved, stacked
+from metarl.agents.trust_region import conjugate_gradient, natural_step
+from metarl.collect import Tasks, collect
+from metarl.randomness import Draws
+from metarl.trial import Steps, Trial
+
+CPU = torch.device("cpu")
+SHAPES = Shapes(obs=2, action=2, task=2, horizon=10)
+
+
+class Points:
+    """Points that are pushed over a plane towards hidden goals (N, 2); each worlds-like row ends
+    its episodes after `lengths` (N,) steps."""
+
+    def __init__(self, rows: int, lengths: Tensor | None = None) -> None:
+        self.rows, self.shapes = rows, SHAPES
+        self.lengths = torch.full((rows,), SHAPES.horizon) if lengths is None else lengths
+        self.obs = torch.zeros(rows, 2)
+        self.goal, self.clock = torch.zeros(rows, 2), torch.zeros(rows)
+
+    def set_tasks(self, tasks: Tensor) -> None:
+        self.goal = tasks.float()
+
+    def reset(self, mask: Tensor | None = None, draws: Draws | None = None) -> Tensor:
+        self.obs, self.clock = torch.zeros(self.rows, 2), torch.zeros(self.rows)
+        return self.obs
+
+    def step(self, action: Tensor) -> Steps:
+        obs = self.obs
+        next_obs = obs + 0.1 * action.clamp(-1, 1)
+        self.clock = self.clock + 1
+        last = self.clock == self.lengths
+        terminated = last & (self.lengths < SHAPES.horizon)
+        self.clock = torch.where(last, 0.0, self.clock)
+        self.obs = torch.where(last[:, None], 0.0, next_obs)
+        reward = -(next_obs - self.goal).norm(dim=1)
+        return Steps(obs, action, reward, next_obs, terminated, last)
+
+
+def agent(**options: Any) -> Maml:
+    small = Config(tasks=2, rollouts=3, hidden=8, layers=1)
+    return Maml(replace(small, **options), SHAPES, 0, CPU)
+
+
+def goals(count: int, seed: int = 0) -> Tensor:
+    """On a circle of radius 1, (count, 2)."""
+    angle = torch.rand(count, generator=torch.Generator().manual_seed(seed)) * 2 * torch.pi
+    return torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def live(
+    maml: Maml, iteration: int = 0, episodes: int | None = None, lengths: Tensor | None = None
+) -> tuple[Trial, Belief]:
+    plan = maml.plan
+    draws = Draws.of(0, iteration, plan.tasks, plan.replicas)
+    tasks = Tasks(goals(plan.tasks, iteration), torch.arange(plan.tasks), plan.replicas)
+    worlds = Points(plan.tasks * plan.replicas, lengths)
+    return collect(worlds, maml, tasks, episodes or plan.episodes, draws)
+
+
+def beliefs(maml: Maml, trial: Trial) -> list[Belief]:
+    """The belief after every step."""
+    found = [maml.prior(torch.zeros(maml.plan.tasks, 2), maml.plan.replicas, Draws.of(0, 0, 2))]
+    for t in range(len(trial)):
+        found.append(maml.infer(found[-1], trial.step(t)))
+    return found[1:]
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def in_double(maml: Maml, trial: Trial) -> Trial:
+    """Let the agent compute in float64; the trial in float64."""
+    maml.weights = {name: w.double() for name, w in maml.weights.items()}
+    return replace(
+        trial, obs=trial.obs.double(), action=trial.action.double(), reward=trial.reward.double()
+    )
+
+
+def differences(
+    function: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], size: float = 1e-5
+) -> Tensor:
+    """Central differences of a function of weights, number by number: (P, ...)."""
+    steps = size * torch.eye(flat(at.values()).numel(), dtype=torch.float64)
+    rows = [(function(moved(at, s)) - function(moved(at, -s))) / (2 * size) for s in steps]
+    return torch.stack(rows)
+
+
+# The arithmetic.
+
+
+def test_an_adapted_quadratic_has_the_gradient_worked_out_by_hand():
+    w = torch.tensor(2.0, requires_grad=True)
+    # From w, one step of 0.1 on 3 w^2 / 2 leads to w' = (1 - 0.3) w = 1.4.
+    after = adapted({"w": w}, lambda x: 1.5 * x["w"] ** 2, 0.1)["w"]
+    # d(5 w'^2 / 2)/dw = 5 w' dw'/dw = 5 * 1.4 * 0.7 = 4.9; first order forgets the 0.7.
+    (second,) = torch.autograd.grad(2.5 * after**2, w)
+    first_order = adapted({"w": w}, lambda x: 1.5 * x["w"] ** 2, 0.1, first_order=True)["w"]
+    (first,) = torch.autograd.grad(2.5 * first_order**2, w)
+    assert after.tolist() == first_order.tolist() == pytest.approx(1.4)
+    assert (second.tolist(), first.tolist()) == (pytest.approx(4.9), pytest.approx(7.0))
+
+
+def test_two_inner_steps_on_a_quadratic_contract_twice():
+    w = torch.tensor(2.0, requires_grad=True)
+    after = {"w": w}
+    for _ in range(2):
+        after = adapted(after, lambda x: 1.5 * x["w"] ** 2, 0.1)
+    (slope,) = torch.autograd.grad(after["w"], w)
+    assert float(slope) == pytest.approx(0.49)  # 0.7^2
+
+
+@pytest.mark.parametrize("inner_steps", [1, 2])
+def test_the_meta_gradient_equals_finite_differences(inner_steps: int):
+    maml = agent(inner_steps=inner_steps, hidden=3)
+    rounds = maml._rounds(in_double(maml, live(maml)[0]))
+    _, gradient, old = maml._outer_gradient(rounds)
+    expected = differences(
+        lambda w: surrogate(maml._adapted_policies(w, rounds), old, rounds[-1]).mean().detach(),
+        maml.weights,
+    )
+    assert torch.allclose(gradient, expected, atol=1e-7)
+    assert gradient.norm() > 1e-2
+
+
+def test_the_first_order_gradient_is_another_one():
+    exact, first = agent(), agent(first_order=True)
+    rounds = exact._rounds(live(exact)[0])
+    a, b = exact._outer_gradient(rounds)[1], first._outer_gradient(rounds)[1]
+    assert (a - b).norm() > 1e-2 * a.norm()
+
+
+def test_groups_of_tasks_do_not_change_the_gradient(monkeypatch: pytest.MonkeyPatch):
+    maml = agent(tasks=5)
+    rounds = maml._rounds(in_double(maml, live(maml)[0]))
+    gain, grouped, acted = maml._outer_gradient(rounds)  # 4 tasks and 1
+    monkeypatch.setattr("metarl.agents.maml._CPU_GROUP", 5)
+    same_gain, whole, same_acted = maml._outer_gradient(rounds)
+    assert gain == pytest.approx(same_gain, abs=1e-12)
+    assert torch.allclose(grouped, whole, atol=1e-12)
+    assert torch.allclose(acted.mean, same_acted.mean, atol=1e-12)
+
+
+def test_the_curvature_is_the_hessian_of_the_divergence_between_adapted_policies():
+    maml = agent(hidden=3, damping=0.5)
+    rounds = maml._rounds(in_double(maml, live(maml)[0]))
+    old = maml._adapted_policies(maml.weights, rounds).detach()
+
+    def slope(weights: dict[str, Tensor]) -> Tensor:
+        leaves = {n: w.detach().clone().requires_grad_() for n, w in weights.items()}
+        new = maml._adapted_policies(leaves, rounds)
+        kl = kl_divergence(old, new, rounds[-1].valid).mean()
+        return flat(torch.autograd.grad(kl, list(leaves.values())))
+
+    hessian = differences(slope, maml.weights)
+    vector = torch.randn(len(hessian), generator=torch.Generator().manual_seed(0)).double()
+    assert torch.allclose(maml._curvature(rounds)(vector), hessian @ vector + 0.5 * vector,
+                          atol=1e-6)
+
+
+def test_likelihoods_and_divergences_are_those_of_torch():
+    source = torch.Generator().manual_seed(0)
+    draw = partial(torch.randn, generator=source)
+    old, new = (Gaussian(draw(2, 5, 3), 0.3 * draw(2, 1, 3)) for _ in range(2))
+    theirs = [Independent(Normal(g.mean, g.log_std.exp()), 1) for g in (old, new)]
+    action, valid = draw(2, 5, 3), torch.ones(2, 5, dtype=torch.bool)
+    assert torch.allclose(log_likelihood(new, action), theirs[1].log_prob(action), atol=1e-5)
+    assert torch.allclose(
+        kl_divergence(old, new, valid), torch_kl(*theirs).mean(1), atol=1e-5
+    )
+
+
+def test_conjugate_gradients_solve_two_equations_in_two_steps():
+    matrix, target = torch.tensor([[4.0, 1.0], [1.0, 3.0]]), torch.tensor([1.0, 2.0])
+    x, image = conjugate_gradient(lambda v: matrix @ v, target, 2)
+    # The solution is (1, 7) / 11.
+    assert torch.allclose(x, torch.tensor([1.0, 7.0]) / 11) and torch.allclose(image, target)
+
+
+def test_a_natural_step_by_hand():
+    # Uphill of (4, 2) where distance is 2 a^2 + b^2 / 2: along (1, 2), whose divergence is 4.
+    curvature = torch.tensor([4.0, 1.0])
+    step = natural_step(torch.tensor([4.0, 2.0]), lambda v: curvature * v, 1.0, 2)
+    assert torch.allclose(step, torch.tensor([0.5, 1.0]))  # a quarter of it: half as long
+
+
+# Acting and inferring.
+
+
+def test_acting_with_stacked_weights_equals_a_loop_over_tasks():
+    maml = agent()
+    _, belief = live(maml)
+    obs = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(6, 2, generator=torch.Generator().manual_seed(1))
+    for row in range(6):
+        w = {name: x[row // 3] for name, x in belief.weights.items()}  # 3 replicas
+        mean = (obs[row] @ w["weight0"] + w["bias0"]).tanh() @ w["weight1"] + w["bias1"]
+        noisy = mean + w["log_std"].exp() * noise[row]
+        assert torch.allclose(maml.act(obs, belief, None)[row], mean[0], atol=1e-6)
+        assert torch.allclose(maml.act(obs, belief, noise)[row], noisy[0], atol=1e-6)
+
+
+def test_what_one_task_lives_leaves_the_weights_of_another_alone():
+    maml = agent()
+    trial, belief = live(maml)
+    reward = trial.reward.clone()
+    reward[:, 3:] = -reward[:, 3:].square()  # the rows of task 1
+    other = beliefs(maml, replace(trial, reward=reward))[-1]
+    first, second = ({n: w[m] for n, w in belief.weights.items()} for m in (0, 1))
+    assert equal(first, {n: w[0] for n, w in other.weights.items()})
+    assert not equal(second, {n: w[1] for n, w in other.weights.items()})
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([10, 4, 10, 7, 10, 3])])
+def test_learning_replays_the_weights_that_were_lived(lengths: Tensor | None):
+    maml = agent(inner_steps=2)
+    trial, _ = live(maml, lengths=lengths)
+    lived = beliefs(maml, trial)
+    rounds = maml._rounds(trial)
+    for steps in (1, 2):
+        replayed = maml._adapted(stacked(maml.weights, 2), rounds[:steps])
+        assert equal(replayed, lived[10 * steps - 1].weights)
+    assert not equal(lived[9].weights, lived[19].weights)
+
+
+def test_every_round_of_episodes_is_another_inner_step_however_long_the_trial():
+    maml = agent()
+    trial, _ = live(maml, episodes=4)
+    weights = [belief.weights["weight0"] for belief in beliefs(maml, trial)]
+    changed = [t for t in range(1, 40) if not torch.equal(weights[t], weights[t - 1])]
+    assert changed == [9, 19, 29, 39]
+
+
+def test_weights_wait_for_the_longest_episode_and_ignore_what_follows_the_shorter_ones():
+    maml = agent()
+    lengths = torch.tensor([10, 4, 10, 7, 10, 10])
+    trial, _ = live(maml, episodes=1, lengths=lengths)
+    lived = beliefs(maml, trial)
+    assert all(equal(belief.weights, lived[0].weights) for belief in lived[:9])
+    after = torch.arange(10)[:, None] >= lengths  # (T, N)
+    changed = replace(trial, reward=torch.where(after, -100.0, trial.reward))
+    assert equal(beliefs(maml, changed)[-1].weights, lived[-1].weights)
+    assert not equal(lived[-1].weights, lived[0].weights)
+
+
+def test_a_belief_is_stored_between_updates_only_and_acts_the_same():
+    maml = agent()
+    trial, _ = live(maml)
+    lived = beliefs(maml, trial)
+    with pytest.raises(ValueError, match="ended an episode"):
+        maml.pack(lived[4])
+    restored = maml.unpack(maml.pack(lived[9]))
+    obs = trial.obs[15]
+    assert torch.equal(maml.act(obs, restored, None), maml.act(obs, lived[9], None))
+    assert equal(maml.infer(restored, trial.step(10)).weights, lived[10].weights)
+
+
+# Learning.
+
+
+@pytest.mark.parametrize("iteration", range(4))
+def test_a_step_improves_the_surrogate_and_keeps_the_bound_on_the_divergence(iteration: int):
+    maml = agent(tasks=4, rollouts=4, curvature_rows=1, conjugate_steps=3)
+    trial, _ = live(maml, iteration)
+    rounds = maml._rounds(trial)
+    old = maml._adapted_policies(maml.weights, rounds).detach()
+    numbers = maml.learn(trial, 0, iteration)
+    new = maml._adapted_policies(maml.weights, rounds).detach()
+    kl = float(kl_divergence(old, new, rounds[-1].valid).mean())
+    assert 0 < kl <= 0.01 and numbers["loss/kl"] == pytest.approx(kl, rel=1e-3)
+    assert float(surrogate(new, old, rounds[-1]).mean()) > numbers["loss/surrogate"]
+
+
+def test_a_step_that_leads_downhill_is_refused_at_every_length():
+    maml = agent()
+    rounds = maml._rounds(live(maml)[0])
+    gain, gradient, old = maml._outer_gradient(rounds)
+    before = maml.policy_state()
+    assert maml._line_search(-1e-2 * gradient, rounds, old, gain) == (False, gain, 0.0)
+    assert equal(maml.policy_state(), before)
+    assert maml._line_search(1e-2 * gradient, rounds, old, gain)[0]
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_reported():
+    maml = agent()
+    trial, _ = live(maml)
+    before = maml.policy_state()
+    reward = trial.reward.clone()
+    reward[15, 0] = torch.nan
+    numbers = maml.learn(replace(trial, reward=reward), 0, 0)
+    assert numbers["health/nonfinite"] == 1 and numbers["loss/accepted"] == 0
+    assert equal(maml.policy_state(), before)
+    assert maml.learn(trial, 0, 1)["health/nonfinite"] == 0
+    assert not equal(maml.policy_state(), before)
+
+
+def test_without_any_reward_nothing_changes_and_nothing_is_amiss():
+    maml = agent()
+    trial, _ = live(maml)
+    before = maml.policy_state()
+    numbers = maml.learn(replace(trial, reward=torch.zeros_like(trial.reward)), 0, 0)
+    assert numbers["health/nonfinite"] == 0 and numbers["loss/accepted"] == 0
+    assert equal(maml.policy_state(), before)
+
+
+def test_an_agent_that_takes_over_a_state_goes_on_bit_for_bit():
+    first, second = agent(), agent(std=0.5)
+    trial, _ = live(first)
+    first.learn(trial, 0, 0)
+    second.load_state(first.state())
+    following, _ = live(first, 1)
+    assert first.learn(following, 0, 1) == second.learn(following, 0, 1)
+    assert equal(first.state(), second.state())
+
+
+def test_an_agent_never_reads_the_task():
+    first, second = agent(), agent()
+    trial, _ = live(first)
+    first.learn(trial, 0, 0)
+    second.learn(replace(trial, task=torch.full_like(trial.task, torch.nan)), 0, 0)
+    assert equal(first.state(), second.state())
+
+
+def test_after_training_one_inner_step_finds_the_goal():
+    maml = agent(tasks=20, rollouts=20, hidden=32, layers=2, std=0.5)
+    for iteration in range(40):
+        maml.learn(live(maml, iteration)[0], 0, iteration)
+    before, after = live(maml, 40)[0].returns(2).mean(1).tolist()
+    # Without the goal the best is to stay near the start, about -10; the inner step halves that.
+    assert before < -9 and after > -7

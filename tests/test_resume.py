@@ -1,0 +1,212 @@
+"""A run that was stopped, killed or lengthened is, bit for bit, the run that was not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import STEPS, train
+
+from metarl import api, checkpoint
+from metarl.__main__ import main
+from metarl.agents.pearl import Pearl
+from metarl.run import Run, find
+
+ITERATIONS = 12
+
+
+def fingerprint(run: Run) -> tuple[int, str]:
+    """The env steps of the newest checkpoint, and the hash of everything the agent is."""
+    path = checkpoint.latest(run.checkpoints)
+    assert path is not None
+    files = json.loads((path / "MANIFEST.json").read_text())["files"]
+    digests = {entry["name"]: entry["sha256"] for entry in files}
+    return int(path.name.removeprefix("step_")), digests["agent.safetensors"]
+
+
+def learned(run: Run) -> list[dict[str, Any]]:
+    """The metrics, without what depends on the clock."""
+    return [
+        {name: value for name, value in line.items()
+         if not name.startswith("perf/") and name != "wall_s"}
+        for line in run.metrics()
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    root = tmp_path_factory.mktemp("uninterrupted")
+    assert main(train(root, ITERATIONS, "--evaluate-every", "45")) == 0
+    return find("latest", root)
+
+
+class StopAfter:
+    """A `stop` that comes true at its nth poll."""
+
+    def __init__(self, polls: int) -> None:
+        self.left = polls
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, polls: int) -> None:
+    """Let every verb that trains see a signal at its nth poll."""
+    @contextmanager
+    def stop_on_signals() -> Iterator[StopAfter]:
+        yield StopAfter(polls)
+
+    for verb in ("train", "resume"):
+        monkeypatch.setattr(f"metarl.cli.{verb}.stop_on_signals", stop_on_signals)
+
+
+@pytest.mark.parametrize("polls", [0, 7, 23, 58])
+def test_an_interrupted_run_ends_in_the_same_bits(
+    polls: int, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        stopping(patch, polls)
+        assert main(train(tmp_path, ITERATIONS, "--evaluate-every", "45")) == 75
+    run = find("latest", tmp_path)
+    assert run.status["state"] == "interrupted"
+    # Each of an iteration's 5 control steps polls once: whole iterations are kept.
+    assert run.status["step"] == STEPS * (polls // 5)
+    assert f"metarl resume {run.path}" in capsys.readouterr().err
+    assert main(["resume", str(run.path)]) == 0
+    assert run.status["state"] == "done"
+    assert fingerprint(run) == fingerprint(uninterrupted)
+    assert learned(run) == learned(uninterrupted)
+
+
+def test_a_run_can_be_interrupted_again_and_again(
+    uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stopping(patch, 17)  # three whole iterations of 5 polls each time
+        assert main(train(tmp_path, ITERATIONS, "--evaluate-every", "45")) == 75
+        codes = [main(["resume", "latest", "--runs", str(tmp_path)]) for _ in range(3)]
+    assert codes == [75, 75, 0]
+    assert fingerprint(find("latest", tmp_path)) == fingerprint(uninterrupted)
+
+
+def test_a_lengthened_run_is_the_longer_run(uninterrupted: Run, tmp_path: Path) -> None:
+    assert main(train(tmp_path, 5, "--evaluate-every", "45")) == 0
+    run = find("latest", tmp_path)
+    total = str(STEPS * ITERATIONS)
+    assert main(["resume", str(run.path), "--steps", total]) == 0
+    assert fingerprint(run) == fingerprint(uninterrupted)
+    assert run.config["steps"] == STEPS * ITERATIONS
+
+
+def test_a_finished_run_says_so_and_changes_nothing(
+    uninterrupted: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (uninterrupted.path / "metrics.jsonl").read_bytes()
+    assert main(["resume", str(uninterrupted.path)]) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert main(["resume", str(uninterrupted.path), "--steps", "15"]) == 2
+    assert "cannot be shortened" in capsys.readouterr().err
+    assert (uninterrupted.path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_damaged_newest_checkpoint_costs_time_but_no_bits(
+    uninterrupted: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = train(tmp_path, 6, "--evaluate-every", "45", "--checkpoint-every", "0")
+    assert main(words) == 0
+    run = find("latest", tmp_path)
+    newest = checkpoint.latest(run.checkpoints)
+    assert newest is not None
+    data = bytearray((newest / "agent.safetensors").read_bytes())
+    data[-1] ^= 1
+    (newest / "agent.safetensors").write_bytes(data)
+    total = str(STEPS * ITERATIONS)
+    assert main(["resume", str(run.path), "--steps", total, "--strict"]) == 3
+    assert "agent.safetensors" in capsys.readouterr().err
+    assert main(["resume", str(run.path), "--steps", total]) == 0
+    assert "DAMAGED CHECKPOINT" in capsys.readouterr().err
+    assert fingerprint(run) == fingerprint(uninterrupted)
+    assert learned(run) == learned(uninterrupted)
+
+
+@pytest.mark.parametrize("forgotten", ["replay", "optimizer", "target"])
+def test_forgetting_any_part_of_the_state_would_be_noticed(
+    forgotten: str, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(train(tmp_path, 5, "--evaluate-every", "45")) == 0
+    run = find("latest", tmp_path)
+    original = Pearl.load_state
+
+    def forgetful(agent: Pearl, state: dict[str, Any]) -> None:
+        lost = {n: torch.zeros_like(v) for n, v in state.items() if n.startswith(forgotten)}
+        assert lost
+        original(agent, {**state, **lost})
+
+    monkeypatch.setattr(Pearl, "load_state", forgetful)
+    assert main(["resume", str(run.path), "--steps", str(STEPS * ITERATIONS)]) == 0
+    assert fingerprint(run) != fingerprint(uninterrupted)
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "metarl", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, cwd=Path(__file__).parents[1],
+    )
+
+
+def wait_for_lines(process: subprocess.Popen[str], root: Path, count: int) -> None:
+    """Wait until a run below `root` has recorded so many iterations, or the process is over."""
+    while process.poll() is None:
+        files = list(root.glob("*/*/*/metrics.jsonl"))
+        if files and len(files[0].read_bytes().splitlines()) >= count:
+            return
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def long_one(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    root = tmp_path_factory.mktemp("long")
+    assert main(train(root, 60, "--evaluate-every", "100000")) == 0
+    return find("latest", root)
+
+
+@pytest.mark.parametrize(("number", "lines"), [
+    (signal.SIGKILL, 0), (signal.SIGKILL, 19), (signal.SIGTERM, 9),
+])
+def test_a_killed_process_goes_on_as_if_nothing_had_happened(
+    number: signal.Signals, lines: int, long_one: Run, tmp_path: Path
+) -> None:
+    # A save after every iteration, so that a kill often falls into one.
+    process = start(train(tmp_path, 60, "--evaluate-every", "100000", "--checkpoint-every", "0"))
+    wait_for_lines(process, tmp_path, lines)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1]
+    run = find("latest", tmp_path)
+    if number == signal.SIGTERM:
+        assert process.returncode == 75, said
+        assert run.status["state"] == "interrupted"
+    else:
+        assert process.returncode == -signal.SIGKILL, said
+    assert len(run.metrics()) < 60
+    assert main(["resume", str(run.path)]) == 0
+    assert fingerprint(run) == fingerprint(long_one)
+    assert learned(run) == learned(long_one)
+
+
+def test_what_is_loaded_is_the_agent_that_was_trained(uninterrupted: Run) -> None:
+    policy = api.load(uninterrupted.path)
+    found = checkpoint.latest_good(uninterrupted.checkpoints, lambda text: None)
+    assert found is not None
+    state = policy.agent.policy_state()
+    assert state
+    for name, value in state.items():
+        assert value.equal(found.tensors["agent"][name])

@@ -1,0 +1,227 @@
+"""Run directories, the signals that interrupt runs, and what is shown of them."""
+
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from metarl import display, signals
+from metarl.errors import DamagedFile, UserError
+from metarl.run import Run, Writer, environment, find, without_nan
+
+CONFIG = {"agent": "pearl", "family": "reach", "seed": 3, "steps": 100}
+
+
+def create(root: Path, **changes: object) -> Run:
+    return Run.create(root, {**CONFIG, **changes}, ["metarl", "train", "pearl", "reach"])
+
+
+def line(step: int, **more: float) -> dict[str, float]:
+    return {"env_steps": step, "meta/return_post": float(step), **more}
+
+
+def test_a_new_run_says_all_that_made_it(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    assert run.path.parent == tmp_path / "reach" / "pearl"
+    assert run.name.split("_")[1] == "s3"
+    assert run.config == CONFIG
+    assert run.status["state"] == "running"
+    assert (run.path / "command.txt").read_text() == "metarl train pearl reach\n"
+    assert json.loads((run.path / "env.json").read_text())["packages"]["torch"]
+
+
+def test_an_existing_run_is_never_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metarl.run.utc", lambda: "20260101T000000Z")
+    before = (create(tmp_path).path / "config.json").read_text()
+    with pytest.raises(UserError, match="nothing was overwritten"):
+        create(tmp_path)
+    other = create(tmp_path, steps=200)  # same second, other configuration: another directory
+    assert (other.path / "config.json").read_text() != before
+
+
+def test_a_plugin_name_cannot_leave_the_runs_directory(tmp_path: Path) -> None:
+    run = create(tmp_path, family="../../package.module:Family")
+    assert run.path.parent == tmp_path / "Family" / "pearl"
+
+
+def test_a_run_is_found_by_path_by_part_of_its_name_and_as_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for second in (1, 2, 3):
+        monkeypatch.setattr("metarl.run.utc", lambda s=second: f"20260101T00000{s}Z")
+        create(tmp_path, agent="pearl" if second < 3 else "maml")
+    assert find("latest", tmp_path).name.startswith("20260101T000003Z")
+    assert find("000002Z", tmp_path).name.startswith("20260101T000002Z")
+    assert find("maml", tmp_path).name.startswith("20260101T000003Z")
+    by_path = find(str(find("latest", tmp_path).path), tmp_path / "elsewhere")
+    assert by_path == find("latest", tmp_path)
+    with pytest.raises(UserError, match=r"fits 2 runs: 20260101T000001Z.*write more"):
+        find("pearl", tmp_path)
+    with pytest.raises(UserError, match="unknown run 'lates'; did you mean latest"):
+        find("lates", tmp_path)
+    with pytest.raises(UserError, match="holds none"):
+        find("latest", tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is not a run"):
+        find(str(tmp_path), tmp_path)
+
+
+def test_metrics_are_appended_and_cut_back_to_where_training_goes_on(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    with Writer(run) as writer:
+        for step in (10, 20, 30):
+            writer.record(line(step))
+    with Writer(run, step=20) as writer:  # the checkpoint was of step 20
+        assert [m["env_steps"] for m in run.metrics()] == [10, 20]
+        writer.record(line(31))
+    assert [m["env_steps"] for m in run.metrics()] == [10, 20, 31]
+
+
+@pytest.mark.parametrize("torn", ['{"env_steps": 20, "meta/ret', '{"env_steps": 20}'])
+def test_a_line_torn_by_a_crash_is_dropped(torn: str, tmp_path: Path) -> None:
+    run = create(tmp_path)
+    with Writer(run) as writer:
+        writer.record(line(10))
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    assert [m["env_steps"] for m in run.metrics()] == [10]
+    with Writer(run, step=20) as writer:
+        writer.record(line(30))
+    assert [m["env_steps"] for m in run.metrics()] == [10, 30]
+
+
+def test_a_number_that_is_not_finite_is_written_as_null(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    with Writer(run) as writer:
+        writer.record(line(10, **{"loss/actor": math.nan}))
+    assert run.metrics()[0]["loss/actor"] is None
+    assert "NaN" not in (run.path / "metrics.jsonl").read_text()
+    assert without_nan({"a": [math.inf, (1.5, "x")]}) == {"a": [None, [1.5, "x"]]}
+
+
+def test_tensorboard_shows_no_step_twice_after_a_resume(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = create(tmp_path)
+    with Writer(run) as writer:
+        for step in (10, 20, 30):
+            writer.record(line(step))
+    with Writer(run, step=20) as writer:
+        writer.record(line(30))
+    board = EventAccumulator(str(run.path / "tb")).Reload()
+    assert [event.step for event in board.Scalars("meta/return_post")] == [10, 20, 30]
+
+
+def test_two_processes_cannot_write_to_one_run(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    with Writer(run) as writer:
+        writer.record(line(10))
+        with pytest.raises(UserError, match="another process"):
+            Writer(run)
+        assert len(run.metrics()) == 1
+    with Writer(run):
+        pass  # free again
+
+
+def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    (run.path / "config.json").write_text("{")
+    with pytest.raises(DamagedFile, match=r"config\.json is not JSON"):
+        _ = run.config
+    (run.path / "status.json").unlink()
+    with pytest.raises(DamagedFile, match=r"status\.json is missing"):
+        _ = run.status
+
+
+def test_the_environment_names_versions_and_machine() -> None:
+    found = environment()
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert {"cpu", "gpu", "cores", "platform", "metarl"} <= set(found)
+    json.dumps(found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_only_raises_a_flag(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with signals.stop_on_signals() as stop:
+        assert not stop()
+        os.kill(os.getpid(), number)
+        assert stop() and stop.number == number
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_ctrl_c_kills_at_once() -> None:
+    program = (
+        "import os, signal\n"
+        "from metarl.signals import stop_on_signals\n"
+        "with stop_on_signals() as stop:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('still here', stop(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('never here', flush=True)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answer.stdout == "still here True\n"
+    assert answer.returncode == -signal.SIGINT
+
+
+def progress(iteration: int) -> display.Progress:
+    return display.Progress(
+        iteration, step=50 * iteration, total=200, before=-10.0, after=-10.0 + iteration,
+        rate=25.0, checkpoint=50,
+    )
+
+
+def test_without_a_terminal_there_is_one_plain_line_per_iteration() -> None:
+    text = io.StringIO()
+    with display.Display("pearl on reach", "runs/x", Console(file=text)) as shown:
+        shown.show(progress(1))
+        shown.show(progress(2))
+    # 100 of 200 steps at 25 a second leave 4 s.
+    assert text.getvalue().splitlines() == [
+        "pearl on reach, in runs/x",
+        "iteration 1  step 50/200 (25%)  return -10.00 -> -9.00 (gain +1.00)  25 steps/s  6s left",
+        "iteration 2  step 100/200 (50%)  return -10.00 -> -8.00 (gain +2.00)  25 steps/s  4s left",
+    ]
+
+
+def terminal() -> tuple[Console, io.StringIO]:
+    text = io.StringIO()
+    return Console(file=text, force_terminal=True, width=90, _environ={"TERM": "xterm"}), text
+
+
+def test_a_terminal_shows_a_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    console, text = terminal()
+    with display.Display("pearl on reach", "runs/x", console) as shown:
+        shown.show(progress(2))
+        shown.say("a word")
+        # A second Ctrl-C kills, and must leave a terminal with a cursor.
+        hidden, visible = "\x1b[?25l", "\x1b[?25h"
+        assert text.getvalue().rfind(visible) > text.getvalue().rfind(hidden)
+    for said in ("pearl on reach", "runs/x", "-8.00", "+2.00", "50.0%", "step 50", "a word"):
+        assert said in text.getvalue()
+
+
+def test_a_terminal_in_ci_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    console, text = terminal()
+    with display.Display("pearl on reach", "runs/x", console) as shown:
+        shown.show(progress(2))
+    assert "\x1b[?25" not in text.getvalue() and "╭" not in text.getvalue()
+
+
+def test_little_curves_and_durations() -> None:
+    # Eight bars over [0, 8): each whole number has its own; the top belongs to the last.
+    assert display.spark([0, 1, 2, 3, 4, 5, 6, 7, 8], 0, 8) == "▁▂▃▄▅▆▇██"
+    assert display.spark([1, math.nan], 1, 1) == "▅ "
+    said = [display.duration(s) for s in (45, 185, 7800, 100_800, math.nan, math.inf)]
+    assert said == ["45s", "3m05s", "2h10m", "1d04h", "?", "?"]
