@@ -1,5 +1,6 @@
 """Shared arithmetic of small networks: pure functions and modules without an algorithm in them."""
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -12,7 +13,7 @@ LOG_STD = (-5.0, 2.0)  # below, float32 ratios overflow; above, a Gaussian leave
 def mlp(sizes: list[int], generator: torch.Generator, activation: type[nn.Module]) -> nn.Sequential:
     """Linear layers of these sizes with an activation between them, torch's default scale."""
     layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
         bound = 1 / math.sqrt(fan_in)
         with torch.no_grad():
@@ -35,7 +36,7 @@ class TwinCritic(nn.Module):
         super().__init__()
         sizes = [inputs] + [hidden] * layers + [1]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             bound = 1 / math.sqrt(fan_in)
             # One draw for both: their weights differ from the start.
             weight = torch.empty(2, fan_in, fan_out).uniform_(-bound, bound, generator=generator)

@@ -5,9 +5,11 @@ the belief. Before an episode a hypothesis z is drawn from it and kept (posterio
 agent explores by acting as if z were true. Rakelly et al., "Efficient Off-Policy Meta-Reinforcement
 Learning via Probabilistic Context Variables" (ICML 2019).
 
-Differences: the prior is a factor of the product; no value network, the temperature is learned
-(Haarnoja et al. 2018) and the critics are layer-normalised; transitions of whole trials serve as
-context, drawn from the recent ones.
+Differences: the prior is a factor of the product; there is no value network, the temperature is
+learned (Haarnoja et al. 2018) and the critics are layer-normalised; the context is the beginning of
+a recent trial, so that beliefs are trained for what they know at each moment of one; predicting
+rewards from z trains the encoder beside the critics; factors may have a full covariance; judged, it
+acts on the belief's mean once an episode is over.
 """
 
 from collections.abc import Mapping
@@ -39,7 +41,7 @@ class Config:
     """Hyperparameters of PEARL."""
 
     latent: int = 5  # numbers in z
-    factor_rank: int = 0  # rank of a factor's precision; 0 makes it diagonal, as in the paper
+    factor_rank: int = 1  # rank of a factor's precision; 0 makes it diagonal, as in the paper
     hidden: int = 160  # units of a layer of policy and critics
     layers: int = 2  # hidden layers of policy and critics
     encoder_hidden: int = 160  # units of a layer of the encoder
@@ -47,18 +49,19 @@ class Config:
     context_next_obs: bool = False  # the encoder sees next_obs; needed where dynamics vary
     tasks: int = 20  # train tasks of an iteration
     episodes: int = 2  # episodes of a trial: the first from the prior
-    updates: int = 250  # gradient steps of an iteration
+    updates: int = 550  # gradient steps of an iteration
     batch_tasks: int = 16  # tasks of a gradient step
-    batch: int = 64  # transitions per task of a gradient step
+    batch: int = 24  # transitions per task of a gradient step
     context: int = 64  # transitions per task that the belief is inferred from
-    recent: int = 600  # newest transitions of a task that the context is drawn from
+    recent: int = 2  # newest trials of a task that the context is drawn from
     capacity: int = 20_000  # transitions kept per task
     discount: float = 0.99  # per step
-    actor_rate: float = 5e-4  # Adam step of the policy and the temperature
-    critic_rate: float = 7e-4  # Adam step of the critics and the encoder
+    actor_rate: float = 7e-4  # Adam step of the policy and the temperature
+    critic_rate: float = 1e-3  # Adam step of the critics and the encoder
+    anneal: int = 0  # gradient steps in which Adam's steps shrink to a tenth; 0: they never do
     target_rate: float = 0.005  # share of the critics that flows into their targets per step
-    kl: float = 0.1  # weight of KL(belief || prior)
-    prediction: float = 0.0  # weight of predicting rewards from z, a signal for the encoder
+    kl: float = 0.001  # weight of KL(belief || prior)
+    prediction: float = 1.0  # weight of predicting rewards from z, a signal for the encoder
     predictor_hidden: int = 64  # units of a layer of the reward predictor
     temperature: float = 0.1  # of the entropy bonus at the start; it is learned from there
     entropy: float = 1.0  # target entropy, in units of minus the number of actions
@@ -110,6 +113,7 @@ class Pearl:
              {"params": self._doers, "lr": c.actor_rate}],
             fused=True,
         )
+        self.updates = torch.zeros((), dtype=torch.long)
         self.replay = Replay(shapes, c.capacity, device)
 
     # Acting.
@@ -124,7 +128,8 @@ class Pearl:
 
     @torch.no_grad()
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
-        mean, log_std = self._policy(self.normalizer(obs), belief.z)
+        z = belief.z if noise is not None else self._settled(belief)
+        mean, log_std = self._policy(self.normalizer(obs), z)
         return (mean if noise is None else mean + log_std.exp() * noise).tanh()
 
     @torch.no_grad()
@@ -140,6 +145,14 @@ class Pearl:
             return belief
         belief = belief._replace(episode=belief.episode + step.last.long())
         return self._resample(belief, step.last)
+
+    def _settled(self, belief: Belief) -> Tensor:
+        """What is acted on without noise, (N, L): in a first episode the hypothesis, to learn
+        about the task; then the belief's mean, which sharpens with every step."""
+        first = (belief.episode == 0)[:, None]
+        if first.all():
+            return belief.z
+        return torch.where(first, belief.z, _sample(*belief[:2], torch.zeros_like(belief.z)))
 
     def _resample(self, belief: Belief, mask: Tensor) -> Belief:
         """The belief with a new hypothesis in the masked rows (N,)."""
@@ -160,26 +173,36 @@ class Pearl:
         logs = [self._update(rng) for _ in range(self.config.updates)]
         return {name: torch.stack([log[name] for log in logs]).mean().item() for name in logs[0]}
 
+    def _anneal(self) -> None:
+        c, done = self.config, int(self.updates)
+        share = 1 - 0.9 * min(done / c.anneal, 1) if c.anneal else 1.0
+        for group, rate in zip(
+            self.optimizer.param_groups, (c.critic_rate, c.actor_rate), strict=True
+        ):
+            group["lr"] = rate * share
+        self.updates += c.updates
+
     def _update(self, rng: torch.Generator) -> dict[str, Tensor]:
         c, filled = self.config, self.replay.filled()
         chosen = torch.randperm(len(filled), generator=rng, device=self.device)[: c.batch_tasks]
         tasks = filled[chosen]
-        batch = self.replay.sample(tasks, c.batch, rng).map_obs(self.normalizer)
-        context = self.replay.sample(tasks, c.context, rng, recent=c.recent)
-        precision, weighted_mean = self.posterior(context.map_obs(self.normalizer))
+        batch = self.replay.sample(tasks, c.batch, rng)[0].map_obs(self.normalizer)
+        flat = Transitions(batch.packed.flatten(0, 1), self.shapes)
+        length = c.episodes * self.shapes.horizon
+        belief = self._belief(self.replay.sample(tasks, c.context, rng, c.recent * length))
+        guess = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
         noise = torch.randn(2, len(tasks) * c.batch, self.shapes.action, generator=rng,
                             device=self.device)
-        z = _sample(precision, weighted_mean, torch.randn(
-            weighted_mean.shape, generator=rng, device=self.device))
-        z = z.repeat_interleave(c.batch, 0)  # (tasks * batch, L)
-        flat = Transitions(batch.packed.flatten(0, 1), self.shapes)
+        noise_z = torch.randn(2, len(tasks), c.latent, generator=rng, device=self.device)
+        z = _sample(*belief, noise_z[0]).repeat_interleave(c.batch, 0)  # (tasks * batch, L)
+        guess_z = _sample(*guess, noise_z[1]).repeat_interleave(c.batch, 0)
 
         # Critics and encoder: the soft Bellman error through z, and the KL to the prior.
         values = self.critic(torch.cat([flat.obs, flat.action, z], 1))
         bellman = 0.5 * (values - self._bellman_target(flat, z.detach(), noise[0])).square()
-        kl = _kl_to_prior(precision, weighted_mean)
+        kl = _kl_to_prior(*belief)
         critic_loss = bellman.sum(0).mean() + c.kl * kl.mean()
-        surprise = self._surprise(flat, z) if c.prediction else torch.zeros_like(critic_loss)
+        surprise = self._surprise(flat, guess_z) if c.prediction else torch.zeros_like(critic_loss)
         gradients = torch.autograd.grad(
             critic_loss + c.prediction * surprise, self._judges, materialize_grads=True
         )
@@ -247,13 +270,19 @@ class Pearl:
         precision = 1 / nn.functional.softplus(raw).clamp(min=1e-4)
         return precision.sum(1).diag_embed(), (precision * mean).sum(1)
 
-    def posterior(self, context: Transitions) -> tuple[Tensor, Tensor]:
-        """Natural parameters (B, L, L) and (B, L) of the product of the prior and the factors of
-        transitions (B, C, F)."""
-        s = self.shapes
+    def _belief(self, sample: tuple[Transitions, Tensor]) -> tuple[Tensor, Tensor]:
+        context, known = sample
+        return self.posterior(context.map_obs(self.normalizer), known)
+
+    def posterior(self, context: Transitions, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Natural parameters (B, L, L) and (B, L) of the belief after `known` (B,) transitions, of
+        which `context` (B, C, F) is a sample: each of its factors stands for known / C."""
+        s, packed = self.shapes, context.packed
         end = s.obs + s.action + 1 + (s.obs if self.config.context_next_obs else 0)
-        precision, weighted_mean = self._product(context.packed[..., :end])
-        return precision + torch.eye(self.config.latent, device=self.device), weighted_mean
+        precision, weighted_mean = self._product(packed[..., :end])
+        share = known / packed.shape[1]
+        prior = torch.eye(self.config.latent, device=self.device)
+        return prior + share[:, None, None] * precision, share[:, None] * weighted_mean
 
     def _surprise(self, batch: Transitions, z: Tensor) -> Tensor:
         """Mean squared error of the rewards that z predicts."""
@@ -276,7 +305,7 @@ class Pearl:
         return {**self.policy_state(), **named("critic", self.critic.state_dict()),
                 **named("target", self.target.state_dict()),
                 **named("predictor", self.predictor.state_dict()),
-                "log_temperature": self.log_temperature.detach(),
+                "log_temperature": self.log_temperature.detach(), "updates": self.updates,
                 **named("optimizer", optimizer_state(self.optimizer)),
                 **named("replay", self.replay.state())}
 
@@ -286,6 +315,7 @@ class Pearl:
         self.target.load_state_dict(under("target", state))
         self.predictor.load_state_dict(under("predictor", state))
         self.log_temperature.data.copy_(state["log_temperature"])
+        self.updates.copy_(state["updates"])
         load_optimizer_state(self.optimizer, under("optimizer", state))
         self.replay.load_state(under("replay", state))
 

@@ -79,19 +79,36 @@ class Replay:
 
     def sample(
         self, tasks: Tensor, size: int, generator: torch.Generator, recent: int | None = None
-    ) -> Transitions:
-        """Transitions (len(tasks), size, F), uniform over each task's last `recent` steps, or
-        over all that it has."""
-        held = self._added[tasks].clamp(max=self.capacity)
-        window = held if recent is None else held.clamp(max=recent)
+    ) -> tuple[Transitions, Tensor]:
+        """Transitions (len(tasks), size, F), uniform over each task's last `recent` ones, or all
+        that it has; and how many these are, (len(tasks),)."""
+        held = self._added[tasks].clamp(max=self.capacity if recent is None else recent)
         u = torch.rand(len(tasks), size, generator=generator, device=tasks.device)
-        back = (u * window[:, None]).long()  # 0 is the newest
-        step = (self._added[tasks, None] - 1 - back) % self.capacity
-        flat = self._data.view(-1, self.width)
-        rows = (tasks[:, None] * self._data.shape[1] + step).view(-1)
-        return Transitions(
-            flat.index_select(0, rows).view(len(tasks), size, self.width), self.shapes
-        )
+        step = self._added[tasks, None] - 1 - (u * held[:, None]).long()
+        return self._gather(tasks, step), held
+
+    def sample_prefix(
+        self, tasks: Tensor, size: int, generator: torch.Generator, length: int, trials: int
+    ) -> tuple[Transitions, Tensor]:
+        """Transitions (len(tasks), size, F) of the beginning of one trial per task, and how many
+        that beginning holds (len(tasks),): what a belief knows at some moment of a trial.
+
+        The trial, `length` transitions long, is one of the task's last `trials`, and the moment
+        any in it.
+        """
+        held = (self._added[tasks].clamp(max=self.capacity) // length).clamp(max=trials)
+        u = torch.rand(2, len(tasks), generator=generator, device=tasks.device)
+        first = self._added[tasks] - length * (1 + (u[0] * held).long())
+        count = 1 + (u[1] * length).long()
+        within = torch.rand(len(tasks), size, generator=generator, device=tasks.device)
+        step = first[:, None] + (within * count[:, None]).long()
+        return self._gather(tasks, step), count
+
+    def _gather(self, tasks: Tensor, step: Tensor) -> Transitions:
+        """The transitions that were added as number `step` (B, S) of tasks (B,)."""
+        rows = (tasks[:, None] * self._data.shape[1] + step % self.capacity).view(-1)
+        packed = self._data.view(-1, self.width).index_select(0, rows)
+        return Transitions(packed.view(*step.shape, self.width), self.shapes)
 
     def state(self) -> dict[str, Tensor]:
         """The rings as far as they are filled."""

@@ -88,35 +88,12 @@ class Family(Protocol):
     `spec`, `reset`, `observe` and `reward` have no default.
     """
 
-    @property
-    def name(self) -> str:
-        """The name that the command line knows it by."""
-        ...
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """What varies: the columns of a task (D)."""
-        ...
-
-    @property
-    def control_step(self) -> float:
-        """Seconds between two actions."""
-        ...
-
-    @property
-    def horizon(self) -> int:
-        """Control steps of an episode; reaching it is a time limit, never a terminal."""
-        ...
-
-    @property
-    def action_scale(self) -> float:
-        """The part of the actuators' range that an action in [-1, 1] spans."""
-        return 1.0
-
-    @property
-    def task_counts(self) -> tuple[int, int]:
-        """How many train tasks, and how many test and ood tasks."""
-        return 100, 30
+    name: str  # what the command line knows it by
+    parameters: tuple[Parameter, ...]  # what varies: the columns of a task (D)
+    control_step: float  # s between two actions
+    horizon: int  # control steps of an episode; reaching it is a time limit, never a terminal
+    action_scale: float = 1.0  # part of the actuators' range that an action in [-1, 1] spans
+    task_counts: tuple[int, int] = (100, 30)  # how many train tasks; how many test and ood tasks
 
     def spec(self) -> mujoco.MjSpec:
         """The base model."""

@@ -1,10 +1,10 @@
 """reach: a seven-joint arm that must bring its flange to a hidden place, with a hidden payload.
 
-The arm has the kinematics, joint, velocity and torque limits and the link masses that Franka Robotics
-publishes for the FR3 (Franka Control Interface documentation, "Robot and interface specifications":
-Denavit-Hartenberg parameters in Craig's convention, joint limits; masses from franka_description,
-rounded), drawn from primitives. It carries its own weight, as the FR3's controller does, but not
-the payload's. Nothing collides: the goals lie in free space.
+The arm has the kinematics, joint, velocity and torque limits and the link masses that Franka
+Robotics publishes for the FR3 (Franka Control Interface documentation, "Robot and interface
+specifications": Denavit-Hartenberg parameters in Craig's convention, joint limits; masses from
+franka_description, rounded), drawn from primitives. It carries its own weight, as the FR3's
+controller does, but not the payload's. Nothing collides: the goals lie in free space.
 """
 
 from collections.abc import Mapping
@@ -215,4 +215,5 @@ def _scenery(spec: mujoco.MjSpec) -> None:
     world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3, 3, 0.1],
                    material="floor")
     world.add_light(pos=[1, -1, 3], dir=[-0.3, 0.3, -1], diffuse=[0.7, 0.7, 0.7])
-    world.add_camera(name="view", pos=[1.7, -1.2, 1.0], xyaxes=[0.577, 0.816, 0, -0.31, 0.22, 0.924])
+    world.add_camera(name="view", pos=[1.7, -1.2, 1.0],
+                     xyaxes=[0.577, 0.816, 0, -0.31, 0.22, 0.924])

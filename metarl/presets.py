@@ -6,7 +6,24 @@
 from typing import Any
 
 # (agent, family) -> {group: {field: value}}
-PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
+    ("pearl", "cheetah-vel"): {
+        "options": {"steps": 800_000, "evaluate_every": 80_000},
+        "config": {"anneal": 55_000},
+    },
+    ("pearl", "reach"): {
+        "options": {"steps": 600_000, "evaluate_every": 37_500},
+        "config": {
+            "tasks": 50, "episodes": 3, "updates": 350, "batch": 16, "hidden": 128, "latent": 6,
+            "discount": 0.95, "context_next_obs": True, "anneal": 28_000,
+        },
+    },
+    ("maml", "cheetah-vel"): {
+        "options": {"steps": 8_000_000, "evaluate_every": 800_000, "evaluation_episodes": 2},
+        "config": {"std": 0.5},
+        "family": {"horizon": 100},
+    },
+}
 
 
 def preset(agent: str, family: str) -> dict[str, dict[str, Any]]:

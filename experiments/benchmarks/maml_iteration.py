@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from experiments.benchmarks.record import record
+from experiments.record import record
 from metarl.agents.maml import Maml
 from metarl.collect import Tasks, collect
 from metarl.envs.cheetah_vel import CheetahVel

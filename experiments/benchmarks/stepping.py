@@ -24,7 +24,7 @@ from mujoco import batch
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from torch import Tensor
 
-from experiments.benchmarks.record import machine, record
+from experiments.record import machine, record
 from metarl.envs import FAMILIES
 from metarl.envs.family import Family, sample_tasks
 from metarl.envs.worlds import Worlds
