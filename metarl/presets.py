@@ -8,14 +8,14 @@ from typing import Any
 # (agent, family) -> {group: {field: value}}
 PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("pearl", "cheetah-vel"): {
-        "options": {"steps": 800_000, "evaluate_every": 80_000},
-        "config": {"anneal": 55_000},
+        "options": {"steps": 760_000, "evaluate_every": 80_000},
+        "config": {"anneal": 30_000},
     },
     ("pearl", "reach"): {
         "options": {"steps": 600_000, "evaluate_every": 37_500},
         "config": {
-            "tasks": 50, "episodes": 3, "updates": 350, "batch": 16, "hidden": 128, "latent": 6,
-            "discount": 0.95, "context_next_obs": True, "anneal": 28_000,
+            "tasks": 50, "episodes": 3, "updates": 250, "batch": 16, "hidden": 128, "latent": 6,
+            "context": 64, "discount": 0.95, "context_next_obs": True, "anneal": 20_000,
         },
     },
     ("maml", "cheetah-vel"): {
