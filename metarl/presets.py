@@ -9,14 +9,14 @@ from typing import Any
 PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("pearl", "cheetah-vel"): {
         "options": {"steps": 760_000, "evaluate_every": 80_000},
-        "config": {"anneal": 30_000, "discount": 0.95, "target_rate": 0.01},
+        "config": {"anneal": 30_000, "discount": 0.95},
     },
     ("pearl", "reach"): {
-        "options": {"steps": 600_000, "evaluate_every": 37_500},
+        "options": {"steps": 450_000, "evaluate_every": 37_500},
         "config": {
-            "tasks": 50, "episodes": 3, "updates": 250, "batch": 16, "hidden": 128, "latent": 6,
-            "context": 128, "kl": 3e-4, "discount": 0.95, "context_next_obs": True,
-            "target_rate": 0.01, "anneal": 20_000,
+            "tasks": 50, "episodes": 3, "updates": 300, "batch": 16, "hidden": 128, "latent": 6,
+            "encoder_hidden": 128, "context": 64, "discount": 0.95, "context_next_obs": True,
+            "anneal": 18_000,
         },
     },
     ("maml", "cheetah-vel"): {
