@@ -169,6 +169,7 @@ class Pearl:
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         self.replay.add(trial)
         self.normalizer.update(trial.obs)
+        self._anneal()
         rng = torch_generator(seed, iteration, Role.LEARN, self.device)
         logs = [self._update(rng) for _ in range(self.config.updates)]
         return {name: torch.stack([log[name] for log in logs]).mean().item() for name in logs[0]}
@@ -329,7 +330,8 @@ class Pearl:
 
 def _sample(precision: Tensor, weighted_mean: Tensor, noise: Tensor) -> Tensor:
     """Draws (B, L) of N(mean, 1/precision) at standard normal noise (B, L)."""
-    root = torch.linalg.cholesky(precision)
+    # Unchecked: what is not finite must reach the guard before the optimiser, not raise here.
+    root = torch.linalg.cholesky_ex(precision).L
     mean = torch.cholesky_solve(weighted_mean[..., None], root)
     spread = torch.linalg.solve_triangular(root.mT, noise[..., None], upper=True)
     return (mean + spread).squeeze(-1)
@@ -337,7 +339,7 @@ def _sample(precision: Tensor, weighted_mean: Tensor, noise: Tensor) -> Tensor:
 
 def _kl_to_prior(precision: Tensor, weighted_mean: Tensor) -> Tensor:
     """KL(N(mean, 1/precision) || N(0, I)), (B,)."""
-    root = torch.linalg.cholesky(precision)
+    root = torch.linalg.cholesky_ex(precision).L
     mean = torch.cholesky_solve(weighted_mean[..., None], root).squeeze(-1)
     trace = torch.cholesky_inverse(root).diagonal(dim1=-2, dim2=-1).sum(-1)
     log_determinant = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
