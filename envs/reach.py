@@ -153,8 +153,8 @@ def _arm() -> mujoco.MjSpec:
     for i, (a, d, alpha) in enumerate(_LINKS):
         sine, cosine = np.sin(alpha), np.cos(alpha)
         at = np.array([a, -sine * d, cosine * d])
-        if i:
-            _capsule(parent, np.zeros(3), at, 0.055, white, _MASS[i - 1])
+        # The first one stands on the ground: its mass, a part of the world, weighs nothing.
+        _capsule(parent, np.zeros(3), at, 0.055, white, _MASS[i - 1] if i else 0.0)
         parent = parent.add_body(
             name=f"link{i + 1}", pos=at, quat=[np.cos(alpha / 2), np.sin(alpha / 2), 0, 0],
             gravcomp=1,
