@@ -1,6 +1,7 @@
 """PEARL's belief, critics and replay, against arithmetic done by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from metarl.agents.networks import Normalizer, TwinCritic, squashed_gaussian
 from metarl.agents.pearl import Config, Pearl, _kl_to_prior, _sample
 from metarl.agents.replay import Replay, Transitions
 from metarl.randomness import Draws
-from metarl.trial import Steps, Trial
+from metarl.trial import Trial
 
 SHAPES = Shapes(obs=3, action=2, task=1, horizon=5)
 CPU = torch.device("cpu")
@@ -100,8 +101,8 @@ def test_beliefs_about_different_tasks_do_not_mix():
     agent, trial = tiny_agent(), random_trial()
     other = random_trial(seed=1)
     step, alien = trial.step(0), other.step(0)
-    mixed = Steps(*[torch.cat([getattr(step, f)[:2], getattr(alien, f)[2:]]) for f in
-                    ("obs", "action", "reward", "next_obs", "terminated", "last")])
+    mixed = replace(step, obs=torch.cat([step.obs[:2], alien.obs[2:]]),
+                    reward=torch.cat([step.reward[:2], alien.reward[2:]]))
     belief = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
     one, two = agent.infer(belief, step), agent.infer(belief, mixed)
     assert torch.equal(one.precision[:2], two.precision[:2])

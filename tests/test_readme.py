@@ -21,7 +21,7 @@ def test_the_example_family_trains_from_the_command_line(tmp_path, monkeypatch, 
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "slider", raising=False)
     command = "train pearl slider:Slider --steps 400 --config.tasks 5 --config.updates 2 --json"
-    assert main(command.split()) == 0
+    assert main([*command.split()]) == 0
     assert '"done"' in capsys.readouterr().out
     from slider import Slider  # pyright: ignore[reportMissingImports]
 

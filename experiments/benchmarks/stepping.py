@@ -4,8 +4,8 @@
 
 Rounds of all methods alternate, so that what else the machine does hits all alike; a ratio is the
 median of the rounds' own ratios. Worlds are timed with the actor that a policy gradient agent has,
-and with all that belongs to a step: rewards, time limits, resets. Nothing else acts: the physics
-alone gets one fixed control, the other batches random actions made beforehand.
+and with all that belongs to a step: rewards, time limits, resets. All others get the same random
+actions, made beforehand.
 """
 
 import argparse
@@ -53,9 +53,9 @@ def main() -> None:
     methods: dict[str, Method] = {
         "worlds with actor": _worlds_with_actor(family, options.rows),
         "worlds": _worlds(family, options.rows, actions),
-        "physics alone": _physics(family, options.rows),
-        "SyncVectorEnv": partial(sync.step, actions),
-        "SubprocVecEnv": partial(subproc.step, actions),
+        "physics alone": _physics(family, options.rows, actions),
+        "SyncVectorEnv": _repeated(sync.step, actions),
+        "SubprocVecEnv": _repeated(subproc.step, actions),
     }
     try:
         seconds = _measure(methods, options.rounds)
@@ -103,7 +103,8 @@ def _worlds(family: Family, rows: int, actions: np.ndarray) -> Method:
     worlds = Worlds(family, rows)
     worlds.set_tasks(sample_tasks(family, "train", rows))
     worlds.reset(draws=Draws.of(0, 0, rows))
-    return partial(worlds.step, torch.from_numpy(actions))
+    sequence = itertools.cycle(torch.from_numpy(actions))
+    return lambda: worlds.step(next(sequence))
 
 
 def _worlds_with_actor(family: Family, rows: int) -> Method:
@@ -132,13 +133,24 @@ def _worlds_with_actor(family: Family, rows: int) -> Method:
     return step
 
 
-def _physics(family: Family, rows: int) -> Method:
-    """The batched mj_step loop on its own."""
+def _physics(family: Family, rows: int, actions: np.ndarray) -> Method:
+    """The batched mj_step loop on its own, with the controls and the resets that worlds have: a
+    robot that lies still under one fixed control would be cheaper to simulate."""
     model = family.spec().compile()
     physics = batch.Batch(model, rows)
     low, high = model.actuator_ctrlrange.T
-    physics.bind("ctrl")[:] = np.random.default_rng(0).uniform(low, high, (rows, model.nu))
-    return partial(physics.step, nstep=round(family.control_step / model.opt.timestep))
+    controls = (low + high) / 2 + actions * (high - low) / 2
+    ctrl, substeps = physics.bind("ctrl"), round(family.control_step / model.opt.timestep)
+    numbers = itertools.cycle(range(_STEPS))
+
+    def step() -> None:
+        number = next(numbers)
+        if number == 0:
+            physics.reset(None)
+        ctrl[:] = controls[number]
+        physics.step(nstep=substeps)
+
+    return step
 
 
 def _others(family: str, rows: int) -> tuple[gymnasium.vector.SyncVectorEnv, SubprocVecEnv]:
@@ -159,9 +171,14 @@ def _make(family: str) -> gymnasium.Env:
     return gymnasium.make(_GYMNASIUM.get(family, f"metarl/{family}-v1"))
 
 
+def _repeated(step: Callable[[np.ndarray], object], actions: np.ndarray) -> Method:
+    sequence = itertools.cycle(actions)
+    return lambda: step(next(sequence))
+
+
 def _random_actions(family: Family, rows: int) -> np.ndarray:
-    """(N, A) in [-1, 1]."""
-    shape = (rows, family.spec().compile().nu)
+    """A round of actions (T, N, A) in [-1, 1]."""
+    shape = (_STEPS, rows, family.spec().compile().nu)
     return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
 
 
