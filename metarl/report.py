@@ -25,7 +25,8 @@ section { background: #fff; border: 1px solid #e2e6ea; border-radius: 10px;
 p { margin: .4rem 0 .8rem; max-width: 46rem; }
 img, video { max-width: 100%; border-radius: 6px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; }
-th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #e8ebee; }
+th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap;
+         border-bottom: 1px solid #e8ebee; }
 th:first-child, td:first-child { text-align: left; }
 th { font-weight: 600; border-bottom: 2px solid #c9d0d6; }
 code, pre { font: .88em ui-monospace, monospace; background: #eef1f4; border-radius: 4px; }
@@ -116,9 +117,9 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], levels: Mapping[str, fl
     figure, axes = _axes("env steps", "return on test tasks")
     points = [m for m in metrics if m.get("eval/return_pre") is not None]
     steps = [m["env_steps"] for m in points]
-    axes.plot(steps, [m["eval/return_pre"] for m in points], color=ORANGE, lw=2,
+    axes.plot(steps, [m["eval/return_pre"] for m in points], color=ORANGE, lw=2, marker="o", ms=4,
               label="first episode, before adaptation")
-    axes.plot(steps, [m["eval/return_post"] for m in points], color=BLUE, lw=2,
+    axes.plot(steps, [m["eval/return_post"] for m in points], color=BLUE, lw=2, marker="o", ms=4,
               label="last episode, after adaptation")
     _levels(axes, levels)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M" if x >= 1e6 else f"{x / 1e3:g} k")
