@@ -104,14 +104,6 @@ def films(parts: Sequence[str]) -> str:
     return f'<div class="films">{"".join(parts)}</div>'
 
 
-def strip(frames: Sequence[NDArray[np.uint8]], description: str) -> str:
-    """Frames (H, W, 3) side by side as one inline image."""
-    import imageio.v3 as imageio
-
-    joined = np.concatenate(list(frames), axis=1)
-    return _image("image/jpeg", imageio.imwrite("<bytes>", joined, extension=".jpg"), description)
-
-
 def learning_curve(metrics: Sequence[Mapping[str, Any]], levels: Mapping[str, float]) -> Any:
     """Test return of the first and the last episode against env steps, with level lines."""
     figure, axes = _axes("env steps", "return on test tasks")

@@ -72,7 +72,8 @@ class Blind:
 def main() -> None:
     """Train, judge, record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2],
+                        help="none at all: the oracle alone")
     options = parser.parse_args()
     train_and_record("pearl", _FAMILY, options.seeds)
     for seed in options.seeds:
