@@ -7,9 +7,9 @@ Learning via Probabilistic Context Variables" (ICML 2019).
 
 Differences: the prior is a factor of the product; there is no value network, the temperature is
 learned (Haarnoja et al. 2018) and the critics are layer-normalised; predicting rewards from z
-trains the encoder beside the critics. The critics' belief comes from whole recent trials, the predictor's
-from the beginning of one, as at any moment of a trial. Factors may have a full covariance; judged,
-it acts on the belief's mean once an episode is over.
+trains the encoder beside the critics. The critics' belief comes from whole recent trials, the
+predictor's from the beginning of one, as at any moment of a trial. Factors may have a full
+covariance; judged, it acts on the belief's mean once an episode is over.
 """
 
 from collections.abc import Mapping
