@@ -6,10 +6,12 @@ agent explores by acting as if z were true. Rakelly et al., "Efficient Off-Polic
 Learning via Probabilistic Context Variables" (ICML 2019).
 
 Differences: the prior is a factor of the product; there is no value network, the temperature is
-learned (Haarnoja et al. 2018) and the critics are layer-normalised; predicting rewards from z
-trains the encoder beside the critics. The critics' belief comes from whole recent trials, the
-predictor's from the beginning of one, as at any moment of a trial. Factors may have a full
-covariance; judged, it acts on the belief's mean once an episode is over.
+learned (Haarnoja et al. 2018) and the critics are layer-normalised. The encoder learns from the
+rewards that z must predict, as VariBAD's does (Zintgraf et al. 2020), not from the critics, and its
+steps shrink first, so that policy and critics soon see a z that stands still. They get the belief
+of whole recent trials, the predictor that of a trial's beginning, as at any moment of a trial.
+Factors may have a full covariance; judged, the agent acts on the belief's mean once an episode is
+over.
 """
 
 from collections.abc import Mapping
@@ -57,11 +59,12 @@ class Config:
     capacity: int = 20_000  # transitions kept per task
     discount: float = 0.99  # per step
     actor_rate: float = 7e-4  # Adam step of the policy and the temperature
-    critic_rate: float = 1e-3  # Adam step of the critics and the encoder
+    critic_rate: float = 1e-3  # Adam step of the critics
+    encoder_rate: float = 2e-3  # Adam step of the encoder and the reward predictor
     anneal: int = 0  # gradient steps in which Adam's steps shrink to a tenth; 0: they never do
+    encoder_anneal: int = 0  # the same for the encoder and the predictor: z must settle early
     target_rate: float = 0.005  # share of the critics that flows into their targets per step
-    kl: float = 0.001  # weight of KL(belief || prior)
-    prediction: float = 1.0  # weight of predicting rewards from z, a signal for the encoder
+    kl: float = 1e-4  # weight of KL(belief || prior) beside the squared error of predicted rewards
     predictor_hidden: int = 64  # units of a layer of the reward predictor
     temperature: float = 0.1  # of the entropy bonus at the start; it is learned from there
     entropy: float = 1.0  # target entropy, in units of minus the number of actions
@@ -93,7 +96,7 @@ class Pearl:
         encoder = [context] + [c.encoder_hidden] * c.encoder_layers + [factor]
         inputs = shapes.obs + c.latent
         self.normalizer = Normalizer(shapes.obs).to(device)
-        self.encoder = mlp(encoder, rng, nn.ReLU).to(device)
+        self.encoder = mlp(encoder, rng, nn.SiLU).to(device)
         self.actor = mlp([inputs, *hidden, 2 * shapes.action], rng, nn.ReLU).to(device)
         self.critic = TwinCritic(inputs + shapes.action, c.hidden, c.layers, rng).to(device)
         self.target = TwinCritic(inputs + shapes.action, c.hidden, c.layers, rng).to(device)
@@ -101,15 +104,15 @@ class Pearl:
         self.target.requires_grad_(False)
         self.predictor = mlp(
             [2 * shapes.obs + shapes.action + c.latent, c.predictor_hidden, c.predictor_hidden, 1],
-            rng, nn.ReLU,
+            rng, nn.SiLU,
         ).to(device)
         self.log_temperature = nn.Parameter(torch.tensor(c.temperature, device=device).log())
-        self._judges = [
-            *self.critic.parameters(), *self.encoder.parameters(), *self.predictor.parameters()
-        ]
+        self._readers = [*self.encoder.parameters(), *self.predictor.parameters()]
+        self._judges = [*self.critic.parameters()]
         self._doers = [*self.actor.parameters(), self.log_temperature]
         self.optimizer = torch.optim.Adam(
-            [{"params": self._judges, "lr": c.critic_rate},
+            [{"params": self._readers, "lr": c.encoder_rate},
+             {"params": self._judges, "lr": c.critic_rate},
              {"params": self._doers, "lr": c.actor_rate}],
             fused=True,
         )
@@ -176,11 +179,11 @@ class Pearl:
 
     def _anneal(self) -> None:
         c, done = self.config, int(self.updates)
-        share = 1 - 0.9 * min(done / c.anneal, 1) if c.anneal else 1.0
-        for group, rate in zip(
-            self.optimizer.param_groups, (c.critic_rate, c.actor_rate), strict=True
-        ):
-            group["lr"] = rate * share
+        rates = (
+            (c.encoder_rate, c.encoder_anneal), (c.critic_rate, c.anneal), (c.actor_rate, c.anneal)
+        )
+        for group, (rate, steps) in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * (1 - 0.9 * min(done / steps, 1) if steps else 1.0)
         self.updates += c.updates
 
     def _update(self, rng: torch.Generator) -> dict[str, Tensor]:
@@ -190,28 +193,29 @@ class Pearl:
         batch = self.replay.sample(tasks, c.batch, rng)[0].map_obs(self.normalizer)
         flat = Transitions(batch.packed.flatten(0, 1), self.shapes)
         length = c.episodes * self.shapes.horizon
-        belief = self._belief(self.replay.sample(tasks, c.context, rng, c.recent * length))
-        guess = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
-        noise = torch.randn(2, len(tasks) * c.batch, self.shapes.action, generator=rng,
+        noise = torch.randn(2, len(flat.reward), self.shapes.action, generator=rng,
                             device=self.device)
-        noise_z = torch.randn(2, len(tasks), c.latent, generator=rng, device=self.device)
-        z = _sample(*belief, noise_z[0]).repeat_interleave(c.batch, 0)  # (tasks * batch, L)
-        guess_z = _sample(*guess, noise_z[1]).repeat_interleave(c.batch, 0)
+        noise_z = torch.randn(len(tasks), c.latent, generator=rng, device=self.device)
 
-        # Critics and encoder: the soft Bellman error through z, and the KL to the prior.
+        # Encoder: the error of the rewards that the belief predicts, and its KL to the prior.
+        belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
+        guess = _sample(*belief, torch.zeros_like(noise_z)).repeat_interleave(c.batch, 0)
+        surprise, kl = self._surprise(flat, guess), _kl_to_prior(*belief).mean()
+        gradients = torch.autograd.grad(surprise + c.kl * kl, self._readers)
+
+        # Critics: the soft Bellman error at a z that is inferred, not moved.
+        with torch.no_grad():
+            belief = self._belief(self.replay.sample(tasks, c.context, rng, c.recent * length))
+            z = _sample(*belief, noise_z).repeat_interleave(c.batch, 0)  # (tasks * batch, L)
         values = self.critic(torch.cat([flat.obs, flat.action, z], 1))
-        bellman = 0.5 * (values - self._bellman_target(flat, z.detach(), noise[0])).square()
-        kl = _kl_to_prior(*belief)
-        critic_loss = bellman.sum(0).mean() + c.kl * kl.mean()
-        surprise = self._surprise(flat, guess_z) if c.prediction else torch.zeros_like(critic_loss)
-        gradients = torch.autograd.grad(
-            critic_loss + c.prediction * surprise, self._judges, materialize_grads=True
-        )
+        bellman = 0.5 * (values - self._bellman_target(flat, z, noise[0])).square()
+        critic_loss = bellman.sum(0).mean()
+        gradients += torch.autograd.grad(critic_loss, self._judges)
 
         # Policy and temperature: the critics are asked, not moved.
-        mean, log_std = self._policy(flat.obs, z.detach())
+        mean, log_std = self._policy(flat.obs, z)
         action, log_likelihood = squashed_gaussian(mean, log_std, noise[1])
-        value = self.critic(torch.cat([flat.obs, action, z.detach()], 1)).min(0).values
+        value = self.critic(torch.cat([flat.obs, action, z], 1)).min(0).values
         temperature = self.log_temperature.exp()
         entropy = -log_likelihood.detach().mean()
         actor_loss = (temperature.detach() * log_likelihood - value).mean()
@@ -220,7 +224,7 @@ class Pearl:
 
         norm = self._descend(gradients)
         return {"loss/critic": critic_loss.detach(), "loss/actor": actor_loss.detach(),
-                "loss/kl": kl.detach().mean(), "loss/prediction": surprise.detach(),
+                "loss/kl": kl.detach(), "loss/prediction": surprise.detach(),
                 "policy/temperature": temperature.detach(),
                 "policy/entropy": entropy, "health/grad_norm": norm.nan_to_num(0, 0, 0),
                 "health/nonfinite": (~norm.isfinite()).float()}
@@ -237,7 +241,7 @@ class Pearl:
     def _descend(self, gradients: tuple[Tensor, ...]) -> Tensor:
         """One step of all parameters along clipped gradients, skipped where one is not finite;
         the gradients' norm."""
-        parameters = self._judges + self._doers
+        parameters = self._readers + self._judges + self._doers
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         norm = nn.utils.clip_grad_norm_(parameters, self.config.max_gradient)

@@ -10,14 +10,14 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("pearl", "cheetah-vel"): {
         "options": {"steps": 480_000, "evaluate_every": 80_000},
         # Many small updates. A shorter sight than 0.99 learns to crawl on its back.
-        "config": {"batch": 16, "updates": 800, "anneal": 48_000},
+        "config": {"batch": 16, "updates": 800, "anneal": 48_000, "encoder_anneal": 20_000},
     },
     ("pearl", "reach"): {
-        "options": {"steps": 450_000, "evaluate_every": 37_500},
+        "options": {"steps": 345_000, "evaluate_every": 37_500},
         "config": {
-            "tasks": 50, "episodes": 3, "updates": 300, "batch": 16, "hidden": 128, "latent": 6,
-            "encoder_hidden": 128, "context": 64, "discount": 0.95, "context_next_obs": True,
-            "anneal": 18_000,
+            "tasks": 50, "episodes": 3, "updates": 600, "batch": 16, "hidden": 128, "latent": 6,
+            "encoder_hidden": 128, "context": 64, "discount": 0.9, "entropy": 0.5,
+            "context_next_obs": True, "anneal": 27_600, "encoder_anneal": 11_500,
         },
     },
     ("maml", "cheetah-vel"): {

@@ -166,13 +166,19 @@ def test_the_state_restores_the_agent_bit_for_bit():
         assert torch.equal(tensor, two.state()[name]), name
 
 
-def test_step_sizes_shrink_to_a_tenth():
-    agent = tiny_agent(anneal=6)  # 3 updates an iteration
-    rates = []
+def test_step_sizes_shrink_to_a_tenth_the_encoders_first():
+    agent = tiny_agent(anneal=6, encoder_anneal=3)  # 3 updates an iteration
+    c, shares = agent.config, []
     for iteration in range(4):
         agent.learn(random_trial(), seed=0, iteration=iteration)
-        rates.append(agent.optimizer.param_groups[0]["lr"] / agent.config.critic_rate)
-    assert rates == pytest.approx([1.0, 0.55, 0.1, 0.1])
+        encoder, critic, actor = (group["lr"] for group in agent.optimizer.param_groups)
+        shares.append(
+            (encoder / c.encoder_rate, critic / c.critic_rate, actor / c.actor_rate)
+        )
+    assert shares[0] == pytest.approx((1.0, 1.0, 1.0))
+    assert shares[1] == pytest.approx((0.1, 0.55, 0.55))
+    assert shares[2] == pytest.approx((0.1, 0.1, 0.1))
+    assert shares[3] == pytest.approx((0.1, 0.1, 0.1))
 
 
 def test_without_noise_a_later_episode_acts_on_the_beliefs_mean():
