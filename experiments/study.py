@@ -26,7 +26,7 @@ def train_and_record(
 ) -> None:
     """Train an agent on a family under each seed, and record its scores as those of `label`."""
     for seed in seeds:
-        root = ROOT / (label or agent) / f"seed_{seed}"
+        root = ROOT / family / (label or agent) / f"seed_{seed}"
         run = _trained(agent, family, root, [*flags, "--seed", str(seed)])
         if (run.path / "recorded").exists():
             continue
