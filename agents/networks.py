@@ -47,10 +47,11 @@ class TwinCritic(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Values (2, B) of inputs (B, I)."""
         h = x.expand(2, *x.shape)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            h = torch.baddbmm(bias, h, weight)
+        *hidden, (bias, weight) = zip(self.biases, self.weights, strict=True)
+        for b, w in hidden:
+            h = torch.baddbmm(b, h, w)
             h = nn.functional.layer_norm(h, h.shape[-1:]).relu_()
-        return torch.baddbmm(self.biases[-1], h, self.weights[-1]).squeeze(-1)
+        return torch.baddbmm(bias, h, weight).squeeze(-1)
 
 
 class Normalizer(nn.Module):

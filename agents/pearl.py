@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agent import Plan, Shapes
+from metarl.agents import gaussian
 from metarl.agents.networks import (
     LOG_STD,
     Normalizer,
@@ -155,7 +156,7 @@ class Pearl:
         first = (belief.episode == 0)[:, None]
         if first.all():
             return belief.z
-        return torch.where(first, belief.z, _sample(*belief[:2], torch.zeros_like(belief.z)))
+        return torch.where(first, belief.z, gaussian.sample(*belief[:2], torch.zeros_like(belief.z)))
 
     def _resample(self, belief: Belief, mask: Tensor) -> Belief:
         """The belief with a new hypothesis in the masked rows (N,)."""
@@ -164,7 +165,7 @@ class Pearl:
         for episode in belief.episode[mask].unique().tolist():
             fresh = draws.normal(Role.BELIEF, episode, self.config.latent).to(self.device)
             noise = torch.where((belief.episode == episode)[:, None], fresh, noise)
-        z = _sample(belief.precision, belief.weighted_mean, noise)
+        z = gaussian.sample(belief.precision, belief.weighted_mean, noise)
         return belief._replace(z=torch.where(mask[:, None], z, belief.z))
 
     # Learning.
@@ -199,14 +200,14 @@ class Pearl:
 
         # Encoder: the error of the rewards that the belief predicts, and its KL to the prior.
         belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
-        guess = _sample(*belief, torch.zeros_like(noise_z)).repeat_interleave(c.batch, 0)
-        surprise, kl = self._surprise(flat, guess), _kl_to_prior(*belief).mean()
+        guess = gaussian.sample(*belief, torch.zeros_like(noise_z)).repeat_interleave(c.batch, 0)
+        surprise, kl = self._surprise(flat, guess), gaussian.kl_to_prior(*belief).mean()
         gradients = torch.autograd.grad(surprise + c.kl * kl, self._readers)
 
         # Critics: the soft Bellman error at a z that is inferred, not moved.
         with torch.no_grad():
             belief = self._belief(self.replay.sample(tasks, c.context, rng, c.recent * length))
-            z = _sample(*belief, noise_z).repeat_interleave(c.batch, 0)  # (tasks * batch, L)
+            z = gaussian.sample(*belief, noise_z).repeat_interleave(c.batch, 0)  # (tasks * batch, L)
         values = self.critic(torch.cat([flat.obs, flat.action, z], 1))
         bellman = 0.5 * (values - self._bellman_target(flat, z, noise[0])).square()
         critic_loss = bellman.sum(0).mean()
@@ -330,21 +331,3 @@ class Pearl:
     def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:
         belief = Belief(**tensors)
         return Belief(*[t.to(self.device) for t in belief[:4]], belief.words)
-
-
-def _sample(precision: Tensor, weighted_mean: Tensor, noise: Tensor) -> Tensor:
-    """Draws (B, L) of N(mean, 1/precision) at standard normal noise (B, L)."""
-    # Unchecked: what is not finite must reach the guard before the optimiser, not raise here.
-    root = torch.linalg.cholesky_ex(precision).L
-    mean = torch.cholesky_solve(weighted_mean[..., None], root)
-    spread = torch.linalg.solve_triangular(root.mT, noise[..., None], upper=True)
-    return (mean + spread).squeeze(-1)
-
-
-def _kl_to_prior(precision: Tensor, weighted_mean: Tensor) -> Tensor:
-    """KL(N(mean, 1/precision) || N(0, I)), (B,)."""
-    root = torch.linalg.cholesky_ex(precision).L
-    mean = torch.cholesky_solve(weighted_mean[..., None], root).squeeze(-1)
-    trace = torch.cholesky_inverse(root).diagonal(dim1=-2, dim2=-1).sum(-1)
-    log_determinant = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return 0.5 * (trace + mean.square().sum(-1) - mean.shape[-1] + log_determinant)

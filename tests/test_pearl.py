@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from metarl.agent import Shapes
+from metarl.agents import gaussian
 from metarl.agents.networks import Normalizer, TwinCritic, squashed_gaussian
-from metarl.agents.pearl import Config, Pearl, _kl_to_prior, _sample
+from metarl.agents.pearl import Config, Pearl
 from metarl.agents.replay import Replay, Transitions
 from metarl.randomness import Draws
 from metarl.trial import Trial
@@ -66,20 +67,20 @@ def test_the_posterior_does_not_depend_on_the_order_of_the_steps(rank):
 
 def test_a_belief_sample_is_the_mean_plus_scaled_noise():
     # Precision 4 and weighted mean 8: mean 2, deviation 1/2; at noise 3 that is 3.5.
-    z = _sample(torch.tensor([[[4.0]]]), torch.tensor([[8.0]]), torch.tensor([[3.0]]))
+    z = gaussian.sample(torch.tensor([[[4.0]]]), torch.tensor([[8.0]]), torch.tensor([[3.0]]))
     assert z.item() == pytest.approx(3.5)
 
 
 def test_belief_samples_have_the_inverse_precision_as_covariance():
     precision = torch.tensor([[2.0, 0.8], [0.8, 1.0]])
     noise = torch.randn(50_000, 2, generator=torch.Generator().manual_seed(0))
-    z = _sample(precision.expand(50_000, 2, 2), torch.zeros(50_000, 2), noise)
+    z = gaussian.sample(precision.expand(50_000, 2, 2), torch.zeros(50_000, 2), noise)
     torch.testing.assert_close(z.T.cov(), precision.inverse(), atol=0.03, rtol=0.03)
 
 
 def test_the_divergence_from_the_prior_by_hand():
     # N(1, 1/4): 0.5 * (1/4 + 1 - 1 + log 4).
-    kl = _kl_to_prior(torch.tensor([[[4.0]]]), torch.tensor([[4.0]]))
+    kl = gaussian.kl_to_prior(torch.tensor([[[4.0]]]), torch.tensor([[4.0]]))
     assert kl.item() == pytest.approx(0.5 * (0.25 + math.log(4)))
 
 
