@@ -156,7 +156,7 @@ class Pearl:
         first = (belief.episode == 0)[:, None]
         if first.all():
             return belief.z
-        return torch.where(first, belief.z, gaussian.sample(*belief[:2], torch.zeros_like(belief.z)))
+        return torch.where(first, belief.z, gaussian.mean(*belief[:2]))
 
     def _resample(self, belief: Belief, mask: Tensor) -> Belief:
         """The belief with a new hypothesis in the masked rows (N,)."""
@@ -200,14 +200,14 @@ class Pearl:
 
         # Encoder: the error of the rewards that the belief predicts, and its KL to the prior.
         belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
-        guess = gaussian.sample(*belief, torch.zeros_like(noise_z)).repeat_interleave(c.batch, 0)
+        guess = gaussian.mean(*belief).repeat_interleave(c.batch, 0)
         surprise, kl = self._surprise(flat, guess), gaussian.kl_to_prior(*belief).mean()
         gradients = torch.autograd.grad(surprise + c.kl * kl, self._readers)
 
         # Critics: the soft Bellman error at a z that is inferred, not moved.
         with torch.no_grad():
             belief = self._belief(self.replay.sample(tasks, c.context, rng, c.recent * length))
-            z = gaussian.sample(*belief, noise_z).repeat_interleave(c.batch, 0)  # (tasks * batch, L)
+            z = gaussian.sample(*belief, noise_z).repeat_interleave(c.batch, 0)  # (B, L)
         values = self.critic(torch.cat([flat.obs, flat.action, z], 1))
         bellman = 0.5 * (values - self._bellman_target(flat, z, noise[0])).square()
         critic_loss = bellman.sum(0).mean()
