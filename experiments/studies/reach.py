@@ -17,6 +17,7 @@ from torch import Tensor
 
 from experiments.study import judge, record, train_and_record
 from metarl.agent import Plan
+from metarl.agents.pearl import Config
 from metarl.envs import FAMILIES
 from metarl.envs.expert import Expert
 from metarl.envs.faces import WorldVectorEnv
@@ -88,18 +89,18 @@ def main() -> None:
 
 def _blind(seed: int) -> None:
     start = preset("pearl", _FAMILY)
-    steps, config = start["options"]["steps"], start["config"]
+    steps, config = start["options"]["steps"], Config(**start["config"])
     family = FAMILIES[_FAMILY]()
     env = WorldVectorEnv(_FAMILY, _ROWS, autoreset_mode="SameStep")
     train = sample_tasks(family, "train", family.task_counts[0])
-    per_iteration = config["tasks"] * config["episodes"] * family.horizon
+    per_iteration = config.tasks * config.episodes * family.horizon
     sac = SAC(
-        "MlpPolicy", SB3VecEnv(env), seed=seed, device="cpu", gamma=config["discount"],
+        "MlpPolicy", SB3VecEnv(env), seed=seed, device="cpu", gamma=config.discount,
         learning_rate=5e-4, buffer_size=steps, ent_coef="auto_0.1",
-        batch_size=config["batch_tasks"] * config["batch"], learning_starts=per_iteration,
+        batch_size=config.batch_tasks * config.batch, learning_starts=per_iteration,
         train_freq=family.horizon,
-        gradient_steps=round(config["updates"] * _ROWS * family.horizon / per_iteration),
-        policy_kwargs={"net_arch": [config["hidden"]] * 2},
+        gradient_steps=round(config.updates * _ROWS * family.horizon / per_iteration),
+        policy_kwargs={"net_arch": [config.hidden] * 2},
     )
     began = time.monotonic()
     # Half of the train tasks at a time; each chunk is a whole number of episodes.
