@@ -1,6 +1,6 @@
 """PEARL on cheetah-vel: return after 2 episodes on 30 held-out target speeds.
 
-    python -m experiments.studies.cheetah_vel [--seeds 0 1 2] [--device cpu] [--steps 480000]
+    python -m experiments.studies.cheetah_vel [--seeds 0 1 2] [--device cpu] [--steps 440000]
 """
 
 import argparse
