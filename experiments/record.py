@@ -62,7 +62,7 @@ def _append(name: str, columns: Sequence[str], rows: list[list[Any]]) -> None:
 
 def _origin() -> list[str]:
     """Machine, commit and command."""
-    return [machine(), _commit(), _command()]
+    return [machine(), _COMMIT, _command()]
 
 
 def machine() -> str:
@@ -86,6 +86,10 @@ def _commit() -> str:
         ["git", "rev-parse", "--short", "HEAD"], cwd=_ROOT, capture_output=True, text=True
     )
     return sha.stdout.strip() or "unknown"
+
+
+# Asked when a script starts, not hours later when it records: that is the code it runs.
+_COMMIT = _commit()
 
 
 def _command() -> str:
