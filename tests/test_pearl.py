@@ -141,6 +141,15 @@ def test_learning_moves_encoder_policy_and_critics_but_targets_only_slowly():
     )
 
 
+def test_the_encoder_learns_from_predicted_rewards_not_from_the_critics():
+    agents = [tiny_agent(updates=1, discount=d, max_gradient=1e9) for d in (0.5, 0.99)]
+    for agent in agents:
+        agent.learn(random_trial(), seed=0, iteration=0)
+    near, far = (agent.state() for agent in agents)
+    assert torch.equal(near["encoder/0.weight"], far["encoder/0.weight"])
+    assert not torch.equal(near["critic/weights.0"], far["critic/weights.0"])
+
+
 def test_an_agent_never_reads_the_task():
     # random_trial's tasks are NaN throughout.
     metrics = tiny_agent().learn(random_trial(), seed=0, iteration=0)
