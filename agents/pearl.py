@@ -156,7 +156,7 @@ class Pearl:
         first = (belief.episode == 0)[:, None]
         if first.all():
             return belief.z
-        return torch.where(first, belief.z, gaussian.mean(*belief[:2]))
+        return torch.where(first, belief.z, gaussian.solved(*belief[:2])[0])
 
     def _resample(self, belief: Belief, mask: Tensor) -> Belief:
         """The belief with a new hypothesis in the masked rows (N,)."""
@@ -200,8 +200,9 @@ class Pearl:
 
         # Encoder: the error of the rewards that the belief predicts, and its KL to the prior.
         belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
-        guess = gaussian.mean(*belief).repeat_interleave(c.batch, 0)
-        surprise, kl = self._surprise(flat, guess), gaussian.kl_to_prior(*belief).mean()
+        belief_mean, root = gaussian.solved(*belief)
+        surprise = self._surprise(flat, belief_mean.repeat_interleave(c.batch, 0))
+        kl = gaussian.kl_to_prior(belief_mean, root).mean()
         gradients = torch.autograd.grad(surprise + c.kl * kl, self._readers)
 
         # Critics: the soft Bellman error at a z that is inferred, not moved.

@@ -80,7 +80,7 @@ def test_belief_samples_have_the_inverse_precision_as_covariance():
 
 def test_the_divergence_from_the_prior_by_hand():
     # N(1, 1/4): 0.5 * (1/4 + 1 - 1 + log 4).
-    kl = gaussian.kl_to_prior(torch.tensor([[[4.0]]]), torch.tensor([[4.0]]))
+    kl = gaussian.kl_to_prior(*gaussian.solved(torch.tensor([[[4.0]]]), torch.tensor([[4.0]])))
     assert kl.item() == pytest.approx(0.5 * (0.25 + math.log(4)))
 
 
