@@ -23,7 +23,7 @@ class CheetahVel(Family):
     """A planar cheetah that must run at a hidden speed."""
 
     horizon: int = 200  # control steps of an episode
-    action_scale: float = 1.0  # part of the torque range that an action spans; MAML's papers: 0.1
+    action_scale: float = 1.0  # times an action is the share of the torque range; MAML's: 0.1
     classic_observation: bool = False  # append the torso's position: leaks x, as in PEARL's code
 
     name = "cheetah-vel"

@@ -92,7 +92,7 @@ class Family(Protocol):
     parameters: tuple[Parameter, ...]  # what varies: the columns of a task (D)
     control_step: float  # s between two actions
     horizon: int  # control steps of an episode; reaching it is a time limit, never a terminal
-    action_scale: float = 1.0  # part of the actuators' range that an action in [-1, 1] spans
+    action_scale: float = 1.0  # times an action, clamped to [-1, 1], is what reaches the actuators
     task_counts: tuple[int, int] = (100, 30)  # how many train tasks; how many test and ood tasks
 
     def spec(self) -> mujoco.MjSpec:

@@ -32,7 +32,7 @@ class Worlds:
         self._episode = np.zeros(rows, np.int64)  # of the trial
         self._draws = Draws.of(0, 0, rows)
         low, high = self.engine.model.actuator_ctrlrange.T.copy()
-        self._centre, self._half = (low + high) / 2, family.action_scale * (high - low) / 2
+        self._centre, self._half = (low + high) / 2, (high - low) / 2
         self._never_terminates = type(family).terminated is Family.terminated
         self.set_tasks(self.tasks)
         self.frame = self._start(self._all)
@@ -70,8 +70,8 @@ class Worlds:
         return self.obs
 
     def step(self, action: Tensor, mask: Tensor | None = None, autoreset: bool = True) -> Steps:
-        """One control step of the masked rows (all by default) with action (N, A) in [-1, 1]:
-        beyond that it is clamped for the actuators, and kept as the agent's own in the steps.
+        """One control step of the masked rows (all by default) with action (N, A): the actuators
+        get it times the family's `action_scale`, clamped to [-1, 1]; the steps keep it as it is.
 
         Ended rows are reset before it returns, unless `autoreset` is off; `obs` is then what the
         next action must answer, while `next_obs` in the steps is the episode's own last word.
@@ -79,7 +79,8 @@ class Worlds:
         """
         rows = self._all if mask is None else mask.numpy()
         action, broken = _usable(action)
-        exact = action.numpy().astype(np.float64)
+        # Scaled before it is clamped: an agent with unbounded actions keeps the whole range.
+        exact = self.family.action_scale * action.numpy().astype(np.float64)
         np.minimum(exact, 1.0, out=exact)
         np.maximum(exact, -1.0, out=exact)
         control = self._half * exact
@@ -91,7 +92,7 @@ class Worlds:
         self._step += rows
         self.frame = after = self.engine.frame()
         next_obs = self.family.observe(after).float()
-        applied = torch.from_numpy(self.family.action_scale * exact)
+        applied = torch.from_numpy(exact)
         reward = self.family.reward(before, applied, after, self.tasks).float()
         if mask is not None or failed.any():
             valid = torch.from_numpy(rows & ~failed)

@@ -14,9 +14,10 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from metarl.envs import FAMILIES
 from metarl.envs.cheetah_vel import CheetahVel
-from metarl.envs.faces import WorldEnv, WorldVectorEnv, _Camera
+from metarl.envs.faces import WorldEnv, WorldVectorEnv
 from metarl.envs.family import default_task, named_task, sample_tasks
 from metarl.envs.reach import Reach
+from metarl.envs.rows import Camera
 from metarl.envs.sb3 import SB3VecEnv
 from metarl.errors import UserError
 
@@ -321,7 +322,7 @@ def test_a_row_is_drawn_in_its_own_size() -> None:
         model = spec.compile()
         data = mujoco.MjData(model)
         mujoco.mj_forward(model, data)
-        camera = camera or _Camera(model)
+        camera = camera or Camera(model)
         picture = camera.picture(model, data)
         # At 2 m, 0.1 m is a small spot in the middle and 0.5 m is much of the picture's height.
         assert (picture[240 - 100, 320] > 0).any() == (radius == 0.5)

@@ -205,3 +205,12 @@ def test_an_action_scale_narrows_what_reaches_the_motors() -> None:
     a, b = narrow.step(action), wide.step(0.1 * action)
     torch.testing.assert_close(a.next_obs, b.next_obs)
     torch.testing.assert_close(a.reward, b.reward)
+
+
+def test_an_action_beyond_one_still_counts_under_a_scale_until_the_motors_are_at_their_limit(
+) -> None:
+    narrow, wide = Worlds(CheetahVel(action_scale=0.1), 1), Worlds(CheetahVel(), 1)
+    action = torch.tensor([[5.0, -5.0, 10.0, 30.0, -30.0, 0.0]])
+    a, b = narrow.step(action), wide.step(torch.tensor([[0.5, -0.5, 1.0, 1.0, -1.0, 0.0]]))
+    torch.testing.assert_close(a.next_obs, b.next_obs)
+    torch.testing.assert_close(a.reward, b.reward)
