@@ -6,16 +6,17 @@ agent explores by acting as if z were true. Rakelly et al., "Efficient Off-Polic
 Learning via Probabilistic Context Variables" (ICML 2019).
 
 Differences: the prior is a factor of the product; there is no value network, the temperature is
-learned (Haarnoja et al. 2018) and the critics are layer-normalised. The encoder learns from the
-rewards that z must predict, as VariBAD's does (Zintgraf et al. 2020), not from the critics, and its
-steps shrink first, so that policy and critics soon see a z that stands still. They get the belief
-of whole recent trials, the predictor that of a trial's beginning, as at any moment of a trial.
-Factors may have a full covariance; judged, the agent acts on the belief's mean once an episode is
-over.
+learned (Haarnoja et al. 2018), the critics are layer-normalised and the policy is updated less
+often than they are (Fujimoto et al. 2018, TD3). The encoder learns from the rewards that z must
+predict, as VariBAD's does (Zintgraf et al. 2020), not from the critics, and its steps shrink first,
+so that policy and critics soon see a z that stands still. They get the belief of whole recent
+trials, the predictor that of a trial's beginning, as at any moment of a trial. Factors may have a
+full covariance; judged, the agent acts on the belief's mean once an episode is over.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import gaussian
+from metarl.agents.encoder import Encoder
 from metarl.agents.networks import (
     LOG_STD,
     Normalizer,
@@ -38,6 +40,10 @@ from metarl.agents.replay import Replay, Transitions
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
+_ACTS = ("normalizer", "encoder", "actor")  # the modules that a policy consists of
+_LEARNS = ("critic", "target", "predictor")  # those that only training needs
+Loss = tuple[Tensor, dict[str, Tensor]]  # and numbers to log
+
 
 @dataclass(frozen=True)
 class Config:
@@ -52,9 +58,11 @@ class Config:
     context_next_obs: bool = False  # the encoder sees next_obs; needed where dynamics vary
     tasks: int = 20  # train tasks of an iteration
     episodes: int = 2  # episodes of a trial: the first from the prior
-    updates: int = 320  # gradient steps of an iteration
+    updates: int = 1100  # gradient steps of the critics in an iteration
+    policy_every: int = 3  # gradient steps of the critics for one of policy and temperature
+    encoder_every: int = 4  # the same for one of encoder and predictor
     batch_tasks: int = 16  # tasks of a gradient step
-    batch: int = 40  # transitions per task of a gradient step
+    batch: int = 16  # transitions per task of a gradient step
     context: int = 32  # transitions per task that the belief is inferred from
     recent: int = 2  # newest trials of a task that the context is drawn from
     capacity: int = 20_000  # transitions kept per task
@@ -62,14 +70,14 @@ class Config:
     actor_rate: float = 7e-4  # Adam step of the policy and the temperature
     critic_rate: float = 1e-3  # Adam step of the critics
     encoder_rate: float = 2e-3  # Adam step of the encoder and the reward predictor
-    anneal: int = 0  # gradient steps in which Adam's steps shrink to a tenth; 0: they never do
+    anneal: int = 0  # critics' steps in which Adam's steps shrink to a tenth; 0: they never do
     encoder_anneal: int = 0  # the same for the encoder and the predictor: z must settle early
     target_rate: float = 0.005  # share of the critics that flows into their targets per step
     kl: float = 1e-4  # weight of KL(belief || prior) beside the squared error of predicted rewards
     predictor_hidden: int = 64  # units of a layer of the reward predictor
     temperature: float = 0.1  # of the entropy bonus at the start; it is learned from there
     entropy: float = 1.0  # target entropy, in units of minus the number of actions
-    max_gradient: float = 10.0  # norm that gradients are clipped to
+    max_gradient: float = 10.0  # norm that each network's gradient is clipped to
 
 
 class Belief(NamedTuple):
@@ -93,11 +101,10 @@ class Pearl:
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
         context = shapes.obs * (2 if c.context_next_obs else 1) + shapes.action + 1
         hidden = [c.hidden] * c.layers
-        factor = c.factor_rank * (c.latent + 1) or 2 * c.latent
-        encoder = [context] + [c.encoder_hidden] * c.encoder_layers + [factor]
+        encoder_hidden = [c.encoder_hidden] * c.encoder_layers
         inputs = shapes.obs + c.latent
         self.normalizer = Normalizer(shapes.obs).to(device)
-        self.encoder = mlp(encoder, rng, nn.SiLU).to(device)
+        self.encoder = Encoder(context, encoder_hidden, c.latent, c.factor_rank, rng).to(device)
         self.actor = mlp([inputs, *hidden, 2 * shapes.action], rng, nn.ReLU).to(device)
         self.critic = TwinCritic(inputs + shapes.action, c.hidden, c.layers, rng).to(device)
         self.target = TwinCritic(inputs + shapes.action, c.hidden, c.layers, rng).to(device)
@@ -108,15 +115,13 @@ class Pearl:
             rng, nn.SiLU,
         ).to(device)
         self.log_temperature = nn.Parameter(torch.tensor(c.temperature, device=device).log())
-        self._readers = [*self.encoder.parameters(), *self.predictor.parameters()]
-        self._judges = [*self.critic.parameters()]
-        self._doers = [*self.actor.parameters(), self.log_temperature]
-        self.optimizer = torch.optim.Adam(
-            [{"params": self._readers, "lr": c.encoder_rate},
-             {"params": self._judges, "lr": c.critic_rate},
-             {"params": self._doers, "lr": c.actor_rate}],
-            fused=True,
-        )
+        self._groups = {
+            "encoder": [*self.encoder.parameters(), *self.predictor.parameters()],
+            "critic": [*self.critic.parameters()],
+            "policy": [*self.actor.parameters(), self.log_temperature],
+        }
+        groups = [{"params": parameters} for parameters in self._groups.values()]
+        self.optimizer = torch.optim.Adam(groups, fused=True)
         self.updates = torch.zeros((), dtype=torch.long)
         self.replay = Replay(shapes, c.capacity, device)
 
@@ -140,7 +145,7 @@ class Pearl:
     def infer(self, belief: Belief, step: Steps) -> Belief:
         context = [self.normalizer(step.obs), step.action, step.reward[:, None]]
         context += [self.normalizer(step.next_obs)] if self.config.context_next_obs else []
-        precision, weighted_mean = self._product(torch.cat(context, 1)[:, None])
+        precision, weighted_mean = self.encoder(torch.cat(context, 1)[:, None])
         belief = belief._replace(
             precision=belief.precision + precision,
             weighted_mean=belief.weighted_mean + weighted_mean,
@@ -175,8 +180,10 @@ class Pearl:
         self.normalizer.update(trial.obs)
         self._anneal()
         rng = torch_generator(seed, iteration, Role.LEARN, self.device)
-        logs = [self._update(rng) for _ in range(self.config.updates)]
-        return {name: torch.stack([log[name] for log in logs]).mean().item() for name in logs[0]}
+        logs = [self._update(number, rng) for number in range(self.config.updates)]
+        names = {name for log in logs for name in log}
+        seen = {name: [log[name] for log in logs if name in log] for name in sorted(names)}
+        return {name: torch.stack(values).mean().item() for name, values in seen.items()}
 
     def _anneal(self) -> None:
         c, done = self.config, int(self.updates)
@@ -187,95 +194,98 @@ class Pearl:
             group["lr"] = rate * (1 - 0.9 * min(done / steps, 1) if steps else 1.0)
         self.updates += c.updates
 
-    def _update(self, rng: torch.Generator) -> dict[str, Tensor]:
+    def _update(self, number: int, rng: torch.Generator) -> dict[str, Tensor]:
+        """Gradient step `number` of an iteration; numbers to log."""
         c, filled = self.config, self.replay.filled()
         chosen = torch.randperm(len(filled), generator=rng, device=self.device)[: c.batch_tasks]
         tasks = filled[chosen]
         batch = self.replay.sample(tasks, c.batch, rng)[0].map_obs(self.normalizer)
         flat = Transitions(batch.packed.flatten(0, 1), self.shapes)
-        length = c.episodes * self.shapes.horizon
-        noise = torch.randn(2, len(flat.reward), self.shapes.action, generator=rng,
-                            device=self.device)
-        noise_z = torch.randn(len(tasks), c.latent, generator=rng, device=self.device)
-
-        # Encoder: the error of the rewards that the belief predicts, and its KL to the prior.
-        belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
-        belief_mean, root = gaussian.solved(*belief)
-        surprise = self._surprise(flat, belief_mean.repeat_interleave(c.batch, 0))
-        kl = gaussian.kl_to_prior(belief_mean, root).mean()
-        gradients = torch.autograd.grad(surprise + c.kl * kl, self._readers)
-
-        # Critics: the soft Bellman error at a z that is inferred, not moved.
-        with torch.no_grad():
-            belief = self._belief(self.replay.sample(tasks, c.context, rng, c.recent * length))
-            z = gaussian.sample(*belief, noise_z).repeat_interleave(c.batch, 0)  # (B, L)
-        values = self.critic(torch.cat([flat.obs, flat.action, z], 1))
-        bellman = 0.5 * (values - self._bellman_target(flat, z, noise[0])).square()
-        critic_loss = bellman.sum(0).mean()
-        gradients += torch.autograd.grad(critic_loss, self._judges)
-
-        # Policy and temperature: the critics are asked, not moved.
-        mean, log_std = self._policy(flat.obs, z)
-        action, log_likelihood = squashed_gaussian(mean, log_std, noise[1])
-        value = self.critic(torch.cat([flat.obs, action, z], 1)).min(0).values
-        temperature = self.log_temperature.exp()
-        entropy = -log_likelihood.detach().mean()
-        actor_loss = (temperature.detach() * log_likelihood - value).mean()
-        temperature_loss = temperature * (entropy + c.entropy * self.shapes.action)
-        gradients += torch.autograd.grad(actor_loss + temperature_loss, self._doers)
-
-        norm = self._descend(gradients)
-        return {"loss/critic": critic_loss.detach(), "loss/actor": actor_loss.detach(),
-                "loss/kl": kl.detach(), "loss/prediction": surprise.detach(),
-                "policy/temperature": temperature.detach(),
-                "policy/entropy": entropy, "health/grad_norm": norm.nan_to_num(0, 0, 0),
-                "health/nonfinite": (~norm.isfinite()).float()}
+        z = self._inferred(tasks, rng).repeat_interleave(c.batch, 0)  # (B, L)
+        losses = {"critic": self._critic_loss(flat, z, rng)}
+        if number % c.encoder_every == 0:
+            losses["encoder"] = self._encoder_loss(tasks, flat, rng)
+        if number % c.policy_every == 0:
+            losses["policy"] = self._policy_loss(flat, z, rng)
+        logs = self._descend({group: loss for group, (loss, _) in losses.items()})
+        for _, numbers in losses.values():
+            logs |= {name: value.detach() for name, value in numbers.items()}
+        return logs
 
     @torch.no_grad()
-    def _bellman_target(self, batch: Transitions, z: Tensor, noise: Tensor) -> Tensor:
+    def _inferred(self, tasks: Tensor, rng: torch.Generator) -> Tensor:
+        """A hypothesis (K, L) for each of these tasks after its recent trials."""
+        c = self.config
+        recent = c.recent * c.episodes * self.shapes.horizon
+        belief = self._belief(self.replay.sample(tasks, c.context, rng, recent))
+        return gaussian.sample(*belief, self._normal(belief[1], rng))
+
+    def _encoder_loss(self, tasks: Tensor, batch: Transitions, rng: torch.Generator) -> Loss:
+        """The error of the rewards that a belief's mean predicts, and its KL to the prior."""
+        c, length = self.config, self.config.episodes * self.shapes.horizon
+        belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
+        mean, root = gaussian.solved(*belief)
+        z = mean.repeat_interleave(c.batch, 0)
+        inputs = torch.cat([batch.obs, batch.action, batch.next_obs, z], 1)
+        surprise = (self.predictor(inputs).squeeze(1) - batch.reward).square().mean()
+        kl = gaussian.kl_to_prior(mean, root).mean()
+        return surprise + c.kl * kl, {"loss/prediction": surprise, "loss/kl": kl}
+
+    def _critic_loss(self, batch: Transitions, z: Tensor, rng: torch.Generator) -> Loss:
+        """The soft Bellman error at a z that is inferred, not moved."""
+        target = self._bellman_target(batch, z, rng)
+        values = self.critic(torch.cat([batch.obs, batch.action, z], 1))
+        loss = 0.5 * (values - target).square().sum(0).mean()
+        return loss, {"loss/critic": loss}
+
+    def _policy_loss(self, batch: Transitions, z: Tensor, rng: torch.Generator) -> Loss:
+        """The policy's and the temperature's; the critics are asked, not moved."""
+        mean, log_std = self._policy(batch.obs, z)
+        action, log_likelihood = squashed_gaussian(mean, log_std, self._normal(mean, rng))
+        value = self.critic(torch.cat([batch.obs, action, z], 1)).min(0).values
+        temperature = self.log_temperature.exp()
+        entropy = -log_likelihood.detach().mean()
+        policy = (temperature.detach() * log_likelihood - value).mean()
+        loss = policy + temperature * (entropy + self.config.entropy * self.shapes.action)
+        return loss, {"loss/actor": policy, "policy/temperature": temperature,
+                      "policy/entropy": entropy}
+
+    @torch.no_grad()
+    def _bellman_target(self, batch: Transitions, z: Tensor, rng: torch.Generator) -> Tensor:
         mean, log_std = self._policy(batch.next_obs, z)
-        action, log_likelihood = squashed_gaussian(mean, log_std, noise)
+        action, log_likelihood = squashed_gaussian(mean, log_std, self._normal(mean, rng))
         value = self.target(torch.cat([batch.next_obs, action, z], 1)).min(0).values
         value = value - self.log_temperature.exp() * log_likelihood
         return batch.reward + self.config.discount * (1 - batch.terminated) * value
 
-    @torch.no_grad()
-    def _descend(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """One step of all parameters along clipped gradients, skipped where one is not finite;
-        the gradients' norm."""
-        parameters = self._readers + self._judges + self._doers
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_gradient)
-        if norm.isfinite():
+    def _descend(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step of the groups that have a loss, along their clipped gradients; none if one of
+        these is not finite."""
+        norms = []
+        for name, parameters in self._groups.items():
+            gradients = torch.autograd.grad(losses[name], parameters) if name in losses else ()
+            for parameter, gradient in zip_longest(parameters, gradients):
+                parameter.grad = gradient
+            if gradients:
+                norms.append(nn.utils.clip_grad_norm_(parameters, self.config.max_gradient))
+        norm = torch.stack(norms).norm()
+        finite = norm.isfinite()
+        if finite:
             self.optimizer.step()
-            torch._foreach_lerp_(
-                list(self.target.parameters()), list(self.critic.parameters()),
-                self.config.target_rate,
-            )
-        return norm
+            self._move_target()
+        return {"health/grad_norm": norm.nan_to_num(0, 0, 0), "health/nonfinite": (~finite).float()}
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        pairs = zip(self.target.parameters(), self.critic.parameters(), strict=True)
+        for target, critic in pairs:
+            target.lerp_(critic, self.config.target_rate)
 
     # Parts.
 
     def _policy(self, obs: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(torch.cat([obs, z], 1)).chunk(2, 1)
         return mean, log_std.clamp(*LOG_STD)
-
-    def _product(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Natural parameters (B, L, L) and (B, L) of the product of the Gaussian factors of C
-        transitions (B, C, F).
-
-        A factor of rank k says that k linear forms of z have given values: transitions that each
-        tell one number, a distance say, then locate z as least squares would.
-        """
-        c, out = self.config, self.encoder(context)
-        if c.factor_rank:
-            forms = out.unflatten(-1, (c.factor_rank, c.latent + 1)).flatten(1, 2)  # (B, C k, L+1)
-            matrix, values = forms[..., :-1], forms[..., -1:]
-            return matrix.mT @ matrix, (matrix.mT @ values).squeeze(-1)
-        mean, raw = out.chunk(2, -1)
-        precision = 1 / nn.functional.softplus(raw).clamp(min=1e-4)
-        return precision.sum(1).diag_embed(), (precision * mean).sum(1)
 
     def _belief(self, sample: tuple[Transitions, Tensor]) -> tuple[Tensor, Tensor]:
         context, known = sample
@@ -286,49 +296,47 @@ class Pearl:
         which `context` (B, C, F) is a sample: each of its factors stands for known / C."""
         s, packed = self.shapes, context.packed
         end = s.obs + s.action + 1 + (s.obs if self.config.context_next_obs else 0)
-        precision, weighted_mean = self._product(packed[..., :end])
+        precision, weighted_mean = self.encoder(packed[..., :end])
         share = known / packed.shape[1]
         prior = torch.eye(self.config.latent, device=self.device)
         return prior + share[:, None, None] * precision, share[:, None] * weighted_mean
 
-    def _surprise(self, batch: Transitions, z: Tensor) -> Tensor:
-        """Mean squared error of the rewards that z predicts."""
-        inputs = torch.cat([batch.obs, batch.action, batch.next_obs, z], 1)
-        return (self.predictor(inputs).squeeze(1) - batch.reward).square().mean()
+    def _normal(self, like: Tensor, rng: torch.Generator) -> Tensor:
+        return torch.randn(like.shape, generator=rng, device=self.device)
 
     # State.
 
     def policy_state(self) -> dict[str, Tensor]:
-        return {**named("normalizer", self.normalizer.state_dict()),
-                **named("encoder", self.encoder.state_dict()),
-                **named("actor", self.actor.state_dict())}
+        return self._tensors(_ACTS)
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        self.normalizer.load_state_dict(under("normalizer", state))
-        self.encoder.load_state_dict(under("encoder", state))
-        self.actor.load_state_dict(under("actor", state))
+        self._load(_ACTS, state)
 
     def state(self) -> dict[str, Tensor]:
-        return {**self.policy_state(), **named("critic", self.critic.state_dict()),
-                **named("target", self.target.state_dict()),
-                **named("predictor", self.predictor.state_dict()),
-                "log_temperature": self.log_temperature.detach(), "updates": self.updates,
+        return {**self._tensors(_ACTS + _LEARNS), "updates": self.updates,
+                "log_temperature": self.log_temperature.detach(),
                 **named("optimizer", optimizer_state(self.optimizer)),
                 **named("replay", self.replay.state())}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.load_policy_state(state)
-        self.critic.load_state_dict(under("critic", state))
-        self.target.load_state_dict(under("target", state))
-        self.predictor.load_state_dict(under("predictor", state))
+        self._load(_ACTS + _LEARNS, state)
         self.log_temperature.data.copy_(state["log_temperature"])
         self.updates.copy_(state["updates"])
         load_optimizer_state(self.optimizer, under("optimizer", state))
         self.replay.load_state(under("replay", state))
+
+    def _tensors(self, modules: tuple[str, ...]) -> dict[str, Tensor]:
+        return {name: tensor for module in modules
+                for name, tensor in named(module, getattr(self, module).state_dict()).items()}
+
+    def _load(self, modules: tuple[str, ...], state: Mapping[str, Tensor]) -> None:
+        for module in modules:
+            getattr(self, module).load_state_dict(under(module, state))
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return belief._asdict()
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:
         belief = Belief(**tensors)
-        return Belief(*[t.to(self.device) for t in belief[:4]], belief.words)
+        precision, weighted_mean, z, episode = (t.to(self.device) for t in belief[:4])
+        return Belief(precision, weighted_mean, z, episode, belief.words)

@@ -17,9 +17,9 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("pearl", "reach"): {
         "options": {"steps": 345_000, "evaluate_every": 37_500},
         "config": {
-            "tasks": 50, "episodes": 3, "updates": 600, "batch": 16, "hidden": 128, "latent": 6,
-            "encoder_hidden": 128, "context": 64, "discount": 0.9, "entropy": 0.5,
-            "context_next_obs": True, "anneal": 27_600, "encoder_anneal": 11_500,
+            "tasks": 50, "episodes": 3, "updates": 850, "encoder_every": 2, "hidden": 128,
+            "latent": 6, "encoder_hidden": 128, "context": 64, "discount": 0.9, "entropy": 0.5,
+            "context_next_obs": True, "anneal": 39_100, "encoder_anneal": 16_300,
         },
     },
     ("maml", "cheetah-vel"): {

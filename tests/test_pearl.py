@@ -133,7 +133,8 @@ def test_learning_moves_encoder_policy_and_critics_but_targets_only_slowly():
     before = {name: t.clone() for name, t in agent.state().items()}
     agent.learn(random_trial(), seed=0, iteration=0)
     after = agent.state()
-    for part in ("encoder/0.weight", "actor/0.weight", "critic/weights.0", "predictor/0.weight"):
+    for part in ("encoder/network.0.weight", "predictor/0.weight", "actor/0.weight",
+                 "critic/weights.0"):
         assert not torch.equal(before[part], after[part])
     moved = after["critic/weights.0"] - before["target/weights.0"]
     torch.testing.assert_close(
@@ -146,8 +147,18 @@ def test_the_encoder_learns_from_predicted_rewards_not_from_the_critics():
     for agent in agents:
         agent.learn(random_trial(), seed=0, iteration=0)
     near, far = (agent.state() for agent in agents)
-    assert torch.equal(near["encoder/0.weight"], far["encoder/0.weight"])
+    assert torch.equal(near["encoder/network.0.weight"], far["encoder/network.0.weight"])
     assert not torch.equal(near["critic/weights.0"], far["critic/weights.0"])
+
+
+def test_policy_and_encoder_are_stepped_less_often_than_the_critics():
+    agent = tiny_agent(updates=6, policy_every=2, encoder_every=3)
+    agent.learn(random_trial(), seed=0, iteration=0)
+    steps = [
+        int(agent.optimizer.state[next(module.parameters())]["step"])
+        for module in (agent.critic, agent.actor, agent.encoder)
+    ]
+    assert steps == [6, 3, 2]
 
 
 def test_an_agent_never_reads_the_task():

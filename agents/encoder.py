@@ -1,0 +1,37 @@
+"""PEARL's encoder: each transition becomes a Gaussian factor over z, and their product is told by
+its natural parameters."""
+
+import torch
+from torch import Tensor, nn
+
+from metarl.agents.networks import mlp
+
+
+class Encoder(nn.Module):
+    """A network from transitions to the product of their Gaussian factors.
+
+    A factor of rank k > 0 says that k linear forms of z have given values: transitions that each
+    tell one number, a distance say, then locate z as least squares would. Rank 0 makes factors
+    diagonal, as in the paper.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: list[int], latent: int, rank: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.latent, self.rank = latent, rank
+        outputs = rank * (latent + 1) or 2 * latent
+        # Smooth units find a place from distances about three times as exactly as ReLU does.
+        self.network = mlp([inputs, *hidden, outputs], generator, nn.SiLU)
+
+    def forward(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Precision (B, L, L), and precision times mean (B, L), of the product of the factors of C
+        transitions (B, C, F)."""
+        out = self.network(context)
+        if self.rank:
+            forms = out.unflatten(-1, (self.rank, self.latent + 1)).flatten(1, 2)  # (B, C k, L+1)
+            matrix, values = forms[..., :-1], forms[..., -1:]
+            return matrix.mT @ matrix, (matrix.mT @ values).squeeze(-1)
+        mean, raw = out.chunk(2, -1)
+        precision = 1 / nn.functional.softplus(raw).clamp(min=1e-4)
+        return precision.sum(1).diag_embed(), (precision * mean).sum(1)
