@@ -91,3 +91,37 @@ class Agent(Protocol):
     def unpack(self, tensors: Mapping[str, Tensor]) -> Any:
         """The belief that `pack` stored."""
         ...
+
+
+class Fixed:
+    """An agent that neither infers nor learns: subclasses say how it acts."""
+
+    device = torch.device("cpu")
+    plan = Plan(tasks=1, replicas=1, episodes=1)
+
+    def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> None:
+        return None
+
+    def infer(self, belief: None, step: Steps) -> None:
+        return None
+
+    def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        pass
+
+    def policy_state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
+        pass
+
+    def pack(self, belief: None) -> dict[str, Tensor]:
+        return {}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
+        return None

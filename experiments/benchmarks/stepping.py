@@ -4,8 +4,9 @@
 
 Rounds of all methods alternate, so that what else the machine does hits all alike; a ratio is the
 median of the rounds' own ratios. Worlds are timed with the actor that a policy gradient agent has,
-and with all that belongs to a step: rewards, time limits, resets. All others get the same random
-actions, made beforehand.
+and with all that belongs to a step: rewards, time limits, resets. The physics alone gets the very
+controls and start states of such an episode, since what a robot does decides what simulating it
+costs; all others get the same random actions, made beforehand.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def main() -> None:
     methods: dict[str, Method] = {
         "worlds with actor": _worlds_with_actor(family, options.rows),
         "worlds": _worlds(family, options.rows, actions),
-        "physics alone": _physics(family, options.rows, actions),
+        "physics alone": _physics(family, options.rows),
         "SyncVectorEnv": _repeated(sync.step, actions),
         "SubprocVecEnv": _repeated(subproc.step, actions),
     }
@@ -100,17 +101,26 @@ def _ratio(baseline: list[float], ours: list[float]) -> float:
 
 
 def _worlds(family: Family, rows: int, actions: np.ndarray) -> Method:
-    worlds = Worlds(family, rows)
-    worlds.set_tasks(sample_tasks(family, "train", rows))
-    worlds.reset(draws=Draws.of(0, 0, rows))
+    worlds = _started(family, rows)
     sequence = itertools.cycle(torch.from_numpy(actions))
     return lambda: worlds.step(next(sequence))
 
 
 def _worlds_with_actor(family: Family, rows: int) -> Method:
+    worlds = _started(family, rows)
+    act = _actor(worlds)
+    return lambda: worlds.step(act())
+
+
+def _started(family: Family, rows: int) -> Worlds:
     worlds = Worlds(family, rows)
     worlds.set_tasks(sample_tasks(family, "train", rows))
     worlds.reset(draws=Draws.of(0, 0, rows))
+    return worlds
+
+
+def _actor(worlds: Worlds) -> Callable[[], Tensor]:
+    """Noisy actions (N, A) of a network of random weights for what the worlds show."""
     shapes = worlds.shapes
     sizes = (shapes.obs, _HIDDEN, _HIDDEN, shapes.action)
     source = torch.Generator().manual_seed(0)
@@ -119,34 +129,36 @@ def _worlds_with_actor(family: Family, rows: int) -> Method:
         for fan_in, fan_out in itertools.pairwise(sizes)
     ]
     biases = [torch.zeros(size) for size in sizes[1:]]
-    noises = itertools.cycle(0.3 * torch.randn(_STEPS, rows, shapes.action, generator=source))
+    noise = 0.3 * torch.randn(_STEPS, worlds.rows, shapes.action, generator=source)
+    noises = itertools.cycle(noise)
 
-    def act(obs: Tensor, noise: Tensor) -> Tensor:
-        hidden = torch.addmm(biases[0], obs, weights[0]).tanh_()
+    @torch.no_grad()
+    def act() -> Tensor:
+        hidden = torch.addmm(biases[0], worlds.obs, weights[0]).tanh_()
         hidden = torch.addmm(biases[1], hidden, weights[1]).tanh_()
-        return torch.addmm(biases[2], hidden, weights[2]).add_(noise)
+        return torch.addmm(biases[2], hidden, weights[2]).add_(next(noises))
 
-    def step() -> None:
-        with torch.no_grad():
-            worlds.step(act(worlds.obs, next(noises)))
-
-    return step
+    return act
 
 
-def _physics(family: Family, rows: int, actions: np.ndarray) -> Method:
-    """The batched mj_step loop on its own, with the controls and the resets that worlds have: a
-    robot that lies still under one fixed control would be cheaper to simulate."""
-    model = family.spec().compile()
+def _physics(family: Family, rows: int) -> Method:
+    """The batched mj_step loop on its own, over the first episode of the worlds with an actor."""
+    worlds = _started(family, rows)
+    act, start = _actor(worlds), worlds.engine.snapshot().state
+    model, actions = worlds.engine.model, []
+    for _ in range(_STEPS):
+        actions.append(act().numpy().clip(-1, 1))
+        worlds.step(torch.from_numpy(actions[-1]))
     physics = batch.Batch(model, rows)
     low, high = model.actuator_ctrlrange.T
-    controls = (low + high) / 2 + actions * (high - low) / 2
-    ctrl, substeps = physics.bind("ctrl"), round(family.control_step / model.opt.timestep)
+    controls = (low + high) / 2 + np.array(actions) * (high - low) / 2
+    ctrl, substeps = physics.bind("ctrl"), worlds.engine.substeps
     numbers = itertools.cycle(range(_STEPS))
 
     def step() -> None:
         number = next(numbers)
         if number == 0:
-            physics.reset(None)
+            physics.state[:] = start
         ctrl[:] = controls[number]
         physics.step(nstep=substeps)
 

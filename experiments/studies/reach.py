@@ -1,6 +1,6 @@
 """PEARL on reach against the two that bracket it: a task-blind policy and a scripted oracle.
 
-    python -m experiments.studies.reach [--seeds 0 1 2]
+    python -m experiments.studies.reach [--seeds 0 1 2] [--agents pearl blind oracle]
 
 The blind policy is Stable-Baselines3's SAC on the same train tasks, with as many env steps and
 gradient steps as PEARL.
@@ -8,7 +8,6 @@ gradient steps as PEARL.
 
 import argparse
 import time
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from stable_baselines3 import SAC
 from torch import Tensor
 
 from experiments.study import judge, record, train_and_record
-from metarl.agent import Plan
+from metarl.agent import Fixed
 from metarl.agents.pearl import Config
 from metarl.envs import FAMILIES
 from metarl.envs.expert import Expert
@@ -26,59 +25,40 @@ from metarl.envs.sb3 import SB3VecEnv
 from metarl.envs.worlds import Worlds
 from metarl.evaluate import evaluate
 from metarl.presets import preset
-from metarl.randomness import Draws
-from metarl.trial import Steps, Trial
 
 _FAMILY = "reach"
 _ROWS = 50
 
 
-class Blind:
-    """SB3's policy behind the agent's verbs: it infers nothing."""
-
-    device = torch.device("cpu")
-    plan = Plan(tasks=1, replicas=1, episodes=1)
+class Blind(Fixed):
+    """SB3's policy: it infers nothing."""
 
     def __init__(self, sac: SAC) -> None:
         self._sac = sac
 
-    def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> None:
-        return None
-
     def act(self, obs: Tensor, belief: None, noise: Tensor | None) -> Tensor:
+        """Actions (N, A)."""
         action, _ = self._sac.predict(obs.numpy(), deterministic=noise is None)
         return torch.from_numpy(action)
-
-    def infer(self, belief: None, step: Steps) -> None:
-        return None
-
-    def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
-        raise NotImplementedError("SB3 learns by itself")
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        pass
-
-    policy_state, load_policy_state = state, load_state
-
-    def pack(self, belief: None) -> dict[str, Tensor]:
-        return {}
-
-    def unpack(self, tensors: Mapping[str, Tensor]) -> None:
-        return None
 
 
 def main() -> None:
     """Train, judge, record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2],
-                        help="none at all: the oracle alone")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--agents", nargs="+", default=["pearl", "blind", "oracle"],
+                        choices=["pearl", "blind", "oracle"])
     options = parser.parse_args()
-    train_and_record("pearl", _FAMILY, options.seeds)
-    for seed in options.seeds:
-        _blind(seed)
+    if "pearl" in options.agents:
+        train_and_record("pearl", _FAMILY, options.seeds)
+    if "blind" in options.agents:
+        for seed in options.seeds:
+            _blind(seed)
+    if "oracle" in options.agents:
+        _oracle()
+
+
+def _oracle() -> None:
     family = FAMILIES[_FAMILY]()
     for split in ("test", "ood"):
         tasks = sample_tasks(family, split, family.task_counts[1])
