@@ -180,7 +180,9 @@ class Pearl:
         self.normalizer.update(trial.obs)
         self._anneal()
         rng = torch_generator(seed, iteration, Role.LEARN, self.device)
-        logs = [self._update(number, rng) for number in range(self.config.updates)]
+        c, logs = self.config, []
+        for first in range(0, c.updates, c.encoder_every):
+            logs += self._update(first, min(c.encoder_every, c.updates - first), rng)
         names = {name for log in logs for name in log}
         seen = {name: [log[name] for log in logs if name in log] for name in sorted(names)}
         return {name: torch.stack(values).mean().item() for name, values in seen.items()}
@@ -194,22 +196,27 @@ class Pearl:
             group["lr"] = rate * (1 - 0.9 * min(done / steps, 1) if steps else 1.0)
         self.updates += c.updates
 
-    def _update(self, number: int, rng: torch.Generator) -> dict[str, Tensor]:
-        """Gradient step `number` of an iteration; numbers to log."""
+    def _update(self, first: int, count: int, rng: torch.Generator) -> list[dict[str, Tensor]]:
+        """Gradient steps `first`, `first` + 1, ... of an iteration, of which only the first moves
+        the encoder; numbers to log of each. What does not depend on the steps is done at once."""
         c, filled = self.config, self.replay.filled()
-        chosen = torch.randperm(len(filled), generator=rng, device=self.device)[: c.batch_tasks]
-        tasks = filled[chosen]
-        batch = self.replay.sample(tasks, c.batch, rng)[0].map_obs(self.normalizer)
-        flat = Transitions(batch.packed.flatten(0, 1), self.shapes)
-        z = self._inferred(tasks, rng).repeat_interleave(c.batch, 0)  # (B, L)
-        losses = {"critic": self._critic_loss(flat, z, rng)}
-        if number % c.encoder_every == 0:
-            losses["encoder"] = self._encoder_loss(tasks, flat, rng)
-        if number % c.policy_every == 0:
-            losses["policy"] = self._policy_loss(flat, z, rng)
-        logs = self._descend({group: loss for group, (loss, _) in losses.items()})
-        for _, numbers in losses.values():
-            logs |= {name: value.detach() for name, value in numbers.items()}
+        order = torch.rand(count, len(filled), generator=rng, device=self.device).argsort(1)
+        tasks = filled[order[:, : c.batch_tasks]]  # (count, K)
+        sample = self.replay.sample(tasks.flatten(), c.batch, rng)[0].map_obs(self.normalizer)
+        packed = sample.packed.view(count, -1, sample.packed.shape[-1])  # (count, B, F)
+        hypotheses = self._inferred(tasks.flatten(), rng).repeat_interleave(c.batch, 0)
+        logs = []
+        for i, z in enumerate(hypotheses.view(count, -1, c.latent)):
+            batch = Transitions(packed[i], self.shapes)
+            losses = {"critic": self._critic_loss(batch, z, rng)}
+            if i == 0:
+                losses["encoder"] = self._encoder_loss(tasks[0], batch, rng)
+            if (first + i) % c.policy_every == 0:
+                losses["policy"] = self._policy_loss(batch, z, rng)
+            log = self._descend({group: loss for group, (loss, _) in losses.items()})
+            for _, numbers in losses.values():
+                log |= {name: value.detach() for name, value in numbers.items()}
+            logs.append(log)
         return logs
 
     @torch.no_grad()
