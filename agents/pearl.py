@@ -201,6 +201,7 @@ class Pearl:
         the encoder; numbers to log of each. What does not depend on the steps is done at once."""
         c, filled = self.config, self.replay.filled()
         order = torch.rand(count, len(filled), generator=rng, device=self.device).argsort(1)
+        order = order.repeat(1, -(-c.batch_tasks // len(filled)))  # fewer tasks come up again
         tasks = filled[order[:, : c.batch_tasks]]  # (count, K)
         sample = self.replay.sample(tasks.flatten(), c.batch, rng)[0].map_obs(self.normalizer)
         packed = sample.packed.view(count, -1, sample.packed.shape[-1])  # (count, B, F)

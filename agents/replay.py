@@ -59,13 +59,20 @@ class Replay:
         self._added = torch.zeros(0, dtype=torch.long, device=device)  # (tasks,) ever
 
     def add(self, trial: Trial) -> None:
-        """Append a trial, each row to its task's ring, replica after replica."""
+        """Append a trial, each row to its task's ring, replica after replica. A task that occurs
+        several times among the trial's gets all that it lived, one after the other."""
         packed = torch.cat(
             [trial.obs, trial.action, trial.reward[..., None], trial.next_obs,
              trial.terminated[..., None].float()], -1,
         ).to(self._data.device)  # (T, N, F)
         groups = packed.transpose(0, 1).reshape(-1, trial.replicas * len(trial), self.width)
         tasks = trial.index[:: trial.replicas].to(self._data.device)
+        again = (tasks[:, None] == tasks[None, :]).tril(-1).sum(1)  # occurrences before this one
+        for k in again.unique():
+            self._append(tasks[again == k], groups[again == k])
+
+    def _append(self, tasks: Tensor, groups: Tensor) -> None:
+        """Add steps (M, S, F) to M different tasks."""
         length = min(groups.shape[1], self.capacity)
         self._grow(int(tasks.max()) + 1, int(self._added.max()) + length if len(self._added)
                    else length)

@@ -2,13 +2,19 @@
 
 import gymnasium
 
+from metarl.envs.cheetah_dir import CheetahDir
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.family import Family
+from metarl.envs.hopper_params import HopperParams
 from metarl.envs.reach import Reach
+from metarl.envs.walker_params import WalkerParams
 
 FAMILIES: dict[str, type[Family]] = {
+    "cheetah-dir": CheetahDir,
     "cheetah-vel": CheetahVel,
+    "hopper-params": HopperParams,
     "reach": Reach,
+    "walker-params": WalkerParams,
 }
 
 for _name in FAMILIES:

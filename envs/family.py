@@ -28,6 +28,7 @@ class Parameter:
     distribution: Literal["uniform", "log-uniform"] = "uniform"
     physics: bool = True  # False: no field of the model depends on it (a goal, a target speed)
     possible: Interval = (-float("inf"), float("inf"))  # beyond this a value makes no sense
+    values: tuple[float, ...] = ()  # all that it can be, where it is a choice; the first: default
 
     def draw(self, u: float, v: float, split: Split) -> float:
         """The value at the uniform numbers u (within an interval) and v (which interval)."""
@@ -39,8 +40,8 @@ class Parameter:
 
     @property
     def default(self) -> float:
-        """The middle of the train range."""
-        return self.draw(0.5, 0.0, "train")
+        """The first choice, or the middle of the train range."""
+        return self.values[0] if self.values else self.draw(0.5, 0.0, "train")
 
 
 @dataclass(frozen=True)
@@ -140,19 +141,29 @@ def sample_tasks(family: Family, split: Split, count: int, seed: int = 0) -> Ten
 
 
 def draw_task(family: Family, split: Split, index: int, seed: int = 0) -> Tensor:
-    """Task `index` of a split, (D,) float64."""
-    numbers = generator(seed, SPLITS.index(split), index, Role.TASK_SET)
-    values = [
-        p.draw(float(u), float(v), split)
-        for p, (u, v) in zip(
-            family.parameters, numbers.random((len(family.parameters), 2)), strict=True
-        )
-    ]
+    """Task `index` of a split, (D,) float64.
+
+    Choices take turns from one task to the next, so that a set holds each of them equally often.
+    """
+    values, turns = [], index
+    first, own = (_numbers(family, split, i, seed) for i in (0, index))
+    for p, (start, _), (u, v) in zip(family.parameters, first, own, strict=True):
+        if p.values:
+            values.append(p.values[(turns + int(start * len(p.values))) % len(p.values)])
+            turns //= len(p.values)
+        else:
+            values.append(p.draw(u, v, split))
     return torch.tensor(values, dtype=torch.float64)
 
 
+def _numbers(family: Family, split: Split, index: int, seed: int) -> list[list[float]]:
+    """Two uniform numbers for each parameter of a task."""
+    source = generator(seed, SPLITS.index(split), index, Role.TASK_SET)
+    return source.random((len(family.parameters), 2)).tolist()
+
+
 def default_task(family: Family) -> Tensor:
-    """The task in the middle of every train range, (D,)."""
+    """The task of every parameter's default, (D,)."""
     return torch.tensor([p.default for p in family.parameters], dtype=torch.float64)
 
 
@@ -190,6 +201,11 @@ def _value(parameter: Parameter, text: str, warn: Callable[[str], None]) -> floa
         raise UserError(
             f"{parameter.name}={text!r} is not a number; give it in {parameter.unit}"
         ) from None
+    if parameter.values:
+        if value not in parameter.values:
+            raise UserError(f"{parameter.name}={text} is impossible: {parameter.meaning} must be "
+                            f"one of {', '.join(f'{v:g}' for v in parameter.values)}")
+        return value
     low, high = parameter.possible
     if not low <= value <= high or value != value or abs(value) == float("inf"):
         raise UserError(

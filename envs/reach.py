@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metarl.envs.family import Family, Frame, Parameter, Random, Start
+from metarl.envs.scenery import add_scenery
 
 # Craig's parameters of joint i: a_{i-1} [m], d_i [m], alpha_{i-1} [rad]
 _LINKS = (
@@ -203,17 +204,6 @@ def _capsule(body: mujoco.MjsBody, start: np.ndarray, end: np.ndarray, radius: f
 
 
 def _scenery(spec: mujoco.MjSpec) -> None:
-    spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, width=64, height=64,
-                     builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-                     rgb1=[0.93, 0.95, 0.97], rgb2=[0.72, 0.79, 0.86])
-    spec.add_texture(name="floor", type=mujoco.mjtTexture.mjTEXTURE_2D, width=128, height=128,
-                     builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-                     rgb1=[0.80, 0.82, 0.84], rgb2=[0.72, 0.74, 0.77])
-    floor = spec.add_material(name="floor", texrepeat=[12, 12])
-    floor.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "floor"
-    world = spec.worldbody
-    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3, 3, 0.1],
-                   material="floor")
-    world.add_light(pos=[1, -1, 3], dir=[-0.3, 0.3, -1], diffuse=[0.7, 0.7, 0.7])
-    world.add_camera(name="view", pos=[1.7, -1.2, 1.0],
-                     xyaxes=[0.577, 0.816, 0, -0.31, 0.22, 0.924])
+    add_scenery(spec, size=3, light=(1, -1, 3), spot=True)
+    spec.worldbody.add_camera(name="view", pos=[1.7, -1.2, 1.0],
+                              xyaxes=[0.577, 0.816, 0, -0.31, 0.22, 0.924])

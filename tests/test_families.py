@@ -4,11 +4,13 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from metarl.envs import FAMILIES
+from metarl.envs.cheetah_dir import CheetahDir
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import (
@@ -21,7 +23,10 @@ from metarl.envs.family import (
     parse_task,
     sample_tasks,
 )
+from metarl.envs.hopper_params import HopperParams
+from metarl.envs.planar import Planar
 from metarl.envs.reach import _HOME, Reach
+from metarl.envs.walker_params import WalkerParams
 from metarl.envs.worlds import Worlds
 from metarl.errors import UserError
 from metarl.randomness import Draws
@@ -40,11 +45,14 @@ def test_tasks_lie_in_the_train_range(family: Family, split: str) -> None:
     for values, parameter in zip(tasks.T, family.parameters, strict=True):
         low, high = parameter.train
         assert low <= values.min() and values.max() <= high
+        assert not parameter.values or set(values.tolist()) == set(parameter.values)
         assert values.max() - values.min() > 0.9 * (high - low)
 
 
 def test_ood_tasks_lie_in_the_ood_ranges_and_beyond_the_train_range(family: Family) -> None:
     tasks = sample_tasks(family, "ood", 300, seed=3)
+    if not any(parameter.ood for parameter in family.parameters):
+        return  # nothing lies beyond a complete set of directions
     for values, parameter in zip(tasks.T, family.parameters, strict=True):
         ranges = parameter.ood or (parameter.train,)
         inside = [(low <= values) & (values <= high) for low, high in ranges]
@@ -52,7 +60,6 @@ def test_ood_tasks_lie_in_the_ood_ranges_and_beyond_the_train_range(family: Fami
         assert all(part.any() for part in inside)
         for low, high in parameter.ood:
             assert high <= parameter.train[0] or low >= parameter.train[1]
-    assert any(parameter.ood for parameter in family.parameters)
 
 
 def test_splits_and_seeds_share_no_task_and_larger_sets_begin_with_smaller_ones(
@@ -60,7 +67,8 @@ def test_splits_and_seeds_share_no_task_and_larger_sets_begin_with_smaller_ones(
 ) -> None:
     sets = [sample_tasks(family, split, 50, seed) for split in ("train", "test", "ood")
             for seed in (0, 1)]  # pyright: ignore
-    assert len(torch.cat(sets).unique(dim=0)) == 300
+    finite = all(parameter.values for parameter in family.parameters)
+    assert finite or len(torch.cat(sets).unique(dim=0)) == 300
     assert torch.equal(sample_tasks(family, "train", 20), sets[0][:20])
 
 
@@ -85,6 +93,21 @@ def test_a_log_uniform_parameter_is_even_in_its_logarithm() -> None:
     parameter = Parameter("k", "x", "", (0.5, 2.0), distribution="log-uniform")
     assert parameter.default == pytest.approx(1.0)  # sqrt(0.5 x 2)
     assert parameter.draw(0.25, 0.0, "train") == pytest.approx(2**-0.5)
+
+
+def test_choices_take_turns_and_two_of_them_appear_in_every_combination() -> None:
+    class Turns(CheetahDir):
+        parameters = (
+            Parameter("a", "", "", (0.0, 1.0), values=(0.0, 1.0)),
+            Parameter("b", "", "", (0.0, 2.0), values=(0.0, 1.0, 2.0)),
+        )
+
+    for seed in range(5):
+        tasks = sample_tasks(Turns(), "train", 12, seed)
+        assert len(tasks.unique(dim=0)) == 6  # 2 x 3
+        assert tasks[:, 0].sum() == 6 and tasks[:, 1].sum() == 12  # 12 x 1/2 and 12 x 1
+    first = [sample_tasks(Turns(), "train", 1, seed)[0, 0].item() for seed in range(20)]
+    assert set(first) == {0.0, 1.0}
 
 
 # Episodes.
@@ -113,16 +136,16 @@ def test_a_random_episode_is_finite_and_its_measures_are_one_per_row(family: Fam
     worlds.set_tasks(sample_tasks(family, "ood", 6))
     worlds.reset(draws=Draws.of(0, 0, 6))
     source = torch.Generator().manual_seed(0)
+    ended = torch.zeros(6, dtype=torch.bool)
     for _ in range(family.horizon):
         steps = worlds.step(2 * torch.rand(6, worlds.shapes.action, generator=source) - 1)
         assert steps.next_obs.isfinite().all() and steps.reward.isfinite().all()
         assert not worlds.diverged.any()
-        if steps.last.all():
-            break
-    assert steps.last.all()
-    for name, values in steps.outcome.items():
-        assert values.shape == (6,) and values.isfinite().all()
-        assert name != "success" or set(values.tolist()) <= {0.0, 1.0}
+        ended |= steps.last
+        for name, values in steps.outcome.items():
+            assert values.shape == (6,) and torch.equal(values.isfinite(), steps.last)
+            assert name != "success" or set(values[steps.last].tolist()) <= {0.0, 1.0}
+    assert ended.all()
 
 
 def test_a_family_counts_whole_substeps(family: Family) -> None:
@@ -149,6 +172,14 @@ def test_the_cheetahs_reward_is_its_distance_from_the_target_speed_less_the_effo
     assert reward.tolist() == pytest.approx([-0.575, -2.575])
 
 
+def test_a_cheetah_told_to_go_backward_earns_its_backward_speed_less_the_effort() -> None:
+    # From 0 to -0.1 m in 0.05 s: -2 m/s; six actions of 0.5 cost 0.075: 2 - 0.075 and -2 - 0.075.
+    task = torch.tensor([[-1.0], [1.0]]).double()
+    action = torch.full((2, 6), 0.5).double()
+    reward = CheetahDir().reward(cheetahs([0.0] * 2), action, cheetahs([-0.1] * 2), task)
+    assert reward.tolist() == pytest.approx([1.925, -2.075])
+
+
 def test_a_cheetah_starts_within_a_tenth_of_its_pose() -> None:
     frame = cheetahs([0.0] * 500)
     start = CheetahVel().reset(frame, torch.zeros(500, 1), Random(Draws.of(0, 0, 500), 0))
@@ -168,6 +199,79 @@ def test_a_cheetah_is_driven_every_fifth_timestep_of_a_hundredth_of_a_second() -
     engine = BatchEngine(CheetahVel(), 1)
     assert (engine.substeps, engine.model.opt.timestep) == (5, 0.01)
     assert engine.model.body_mass.sum() == pytest.approx(14.0)
+
+
+# hopper-params and walker-params.
+
+
+def planar(family: Planar, x: float, z: float = 1.25, pitch: float = 0.0) -> Frame:
+    qpos = torch.zeros(1, 6 + 3 * (len(family.legs) - 1)).double()
+    qpos[0, :3] = torch.tensor([x, z, pitch])
+    return Frame(qpos, torch.zeros_like(qpos), {})
+
+
+PLANAR = pytest.mark.parametrize("planar_family", [HopperParams(), WalkerParams()])
+
+
+@PLANAR
+def test_a_planar_robot_earns_its_speed_and_one_for_being_alive(planar_family: Planar) -> None:
+    # 0.032 m in 0.016 s: 2 m/s; motors at 0.5 each cost 0.001 x 0.25.
+    motors = 3 * len(planar_family.legs)
+    before, after = planar(planar_family, 0.0), planar(planar_family, 0.032)
+    action, task = torch.full((1, motors), 0.5).double(), torch.ones(1, 1).double()
+    reward = planar_family.reward(before, action, after, task)
+    assert reward.item() == pytest.approx(2 + 1 - 0.001 * 0.25 * motors)
+
+
+@PLANAR
+def test_a_planar_robot_is_driven_every_16_milliseconds_whatever_the_old_code_passes(
+    planar_family: Planar,
+) -> None:
+    engine = BatchEngine(planar_family, 1)
+    assert (engine.substeps, engine.model.opt.timestep) == (4, 0.004)
+
+
+def test_a_hopper_has_fallen_below_70_cm_or_beyond_a_fifth_of_a_radian() -> None:
+    fallen = [(0.71, 0.0, False), (0.69, 0.0, True), (1.25, 0.19, False), (1.25, -0.21, True)]
+    for z, pitch, expected in fallen:
+        hopper = planar(HopperParams(), 0.0, z, pitch)
+        assert HopperParams().terminated(hopper).item() is expected
+
+
+def test_a_walker_has_fallen_below_80_cm_or_above_2_m_or_beyond_a_radian() -> None:
+    fallen = [(0.81, 0.0, False), (0.79, 0.0, True), (2.01, 0.0, True), (1.25, 0.99, False),
+              (1.25, -1.01, True)]
+    for z, pitch, expected in fallen:
+        walker = planar(WalkerParams(), 0.0, z, pitch)
+        assert WalkerParams().terminated(walker).item() is expected
+
+
+@PLANAR
+def test_a_mass_factor_scales_mass_and_inertia_of_that_body_alone(planar_family: Planar) -> None:
+    engine = BatchEngine(planar_family, 1)
+    task = parse_task(planar_family, ["mass_thigh=2"], refuse)
+    changed, base = engine.compile(task), engine.model
+    thigh = base.body("thigh").id
+    factors = changed.body_mass[1:] / base.body_mass[1:]
+    assert factors.tolist() == [2.0 if i + 1 == thigh else 1.0 for i in range(len(factors))]
+    assert (changed.body_inertia[thigh] / base.body_inertia[thigh]).tolist() == [2.0] * 3
+
+
+@PLANAR
+def test_the_published_tasks_have_a_factor_for_every_number_of_every_array(
+    planar_family: Planar,
+) -> None:
+    classic = replace(planar_family, classic=True)
+    model = classic.spec().compile()
+    bodies, geoms, joints = model.nbody - 1, model.ngeom, 3 * len(planar_family.legs)
+    assert len(classic.parameters) == bodies + 3 * bodies + 3 * geoms + joints
+    low, high = classic.parameters[0].train
+    assert (low, high) == pytest.approx((0.296, 3.375), abs=1e-3)  # 1.5^-3, 1.5^3
+
+
+def test_the_walkers_feet_grip_unequally() -> None:
+    model = WalkerParams().spec().compile()
+    assert [model.geom(foot).friction[0] for foot in ("foot", "foot_left")] == [0.9, 1.9]
 
 
 # reach.
@@ -236,6 +340,11 @@ def test_a_value_outside_the_train_range_is_taken_with_a_warning() -> None:
 def test_an_impossible_value_is_refused(value: str) -> None:
     with pytest.raises(UserError, match=r"impossible: mass at the flange must lie in \[0, 20\] kg"):
         parse_task(Reach(), [f"payload={value}"], refuse)
+
+
+def test_a_value_that_is_none_of_the_choices_is_refused_with_all_of_them() -> None:
+    with pytest.raises(UserError, match=r"direction=0\.5 is impossible: .* must be one of 1, -1"):
+        parse_task(CheetahDir(), ["direction=0.5"], refuse)
 
 
 def test_a_value_that_is_no_number_is_refused_with_its_unit() -> None:

@@ -240,6 +240,15 @@ def test_the_ring_forgets_the_oldest_and_keeps_tasks_apart():
     assert replay.filled().tolist() == [0, 2]
 
 
+def test_a_task_that_occurs_twice_in_a_trial_keeps_both_lives():
+    replay = Replay(SHAPES, capacity=100, device=CPU)
+    one, two = numbered(3, task=1), numbered(3, task=1, start=10)
+    both = {name: torch.cat([getattr(one, name), getattr(two, name)], 1)
+            for name in ("obs", "action", "reward", "next_obs", "terminated")}
+    replay.add(replace(one, **both, index=torch.tensor([1, 1])))
+    assert rewards(replay, 1) == {0, 1, 2, 10, 11, 12}
+
+
 def test_context_rows_are_no_older_than_the_recent_window():
     replay = Replay(SHAPES, capacity=100, device=CPU)
     replay.add(numbered(50, task=0))

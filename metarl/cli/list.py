@@ -63,7 +63,7 @@ def _parameters(family: Any) -> Any:
     for column in (1, 4):
         shown.columns[column].justify = "left"
     for p in family.parameters:
-        shown.add_row(p.name, p.unit, _interval(p.train) + _scale(p),
+        shown.add_row(p.name, p.unit, _range(p),
                       ", ".join(map(_interval, p.ood)) or "as train", p.meaning)
     return shown
 
@@ -72,8 +72,11 @@ def _interval(interval: Interval) -> str:
     return f"{interval[0]:g} … {interval[1]:g}"
 
 
-def _scale(parameter: Parameter) -> str:
-    return " (log)" if parameter.distribution == "log-uniform" else ""
+def _range(parameter: Parameter) -> str:
+    if parameter.values:
+        return ", ".join(f"{value:g}" for value in parameter.values)
+    scale = " (log)" if parameter.distribution == "log-uniform" else ""
+    return _interval(parameter.train) + scale
 
 
 def _purpose(cls: Any) -> str:
@@ -87,7 +90,7 @@ def _as_json(family: Any) -> dict[str, Any]:
         "horizon": family.horizon, "control_step_s": family.control_step,
         "parameters": [
             {"name": p.name, "unit": p.unit, "meaning": p.meaning, "train": p.train, "ood": p.ood,
-             "distribution": p.distribution}
+             "distribution": p.distribution, "values": p.values}
             for p in family.parameters
         ],
     }

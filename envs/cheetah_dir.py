@@ -1,0 +1,27 @@
+"""cheetah-dir: a planar cheetah that must run forward or backward, as fast as it can.
+
+Finn et al., "Model-Agnostic Meta-Learning" (2017). There are two tasks and no others: the held-out
+ones are the same two.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metarl.envs.cheetah import Cheetah, effort
+from metarl.envs.family import Frame, Parameter
+
+
+@dataclass(frozen=True)
+class CheetahDir(Cheetah):
+    """A planar cheetah that must run in a hidden direction."""
+
+    name = "cheetah-dir"
+    task_counts = (2, 2)
+    parameters = (
+        Parameter("direction", "±1", "forward (1) or backward (-1)", train=(-1.0, 1.0),
+                  values=(1.0, -1.0), physics=False),
+    )
+
+    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+        return task[:, 0] * self.speed(before, after) - effort(action)

@@ -1,0 +1,27 @@
+"""hopper-params: a planar hopper whose masses, inertias, friction and damping are hidden.
+
+Rakelly et al., "PEARL" (2019). Its public models cannot be loaded by today's MuJoCo, and returns
+on this rewritten one are not comparable with those published for them.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metarl.envs.family import Frame
+from metarl.envs.planar import Leg, Planar
+
+
+@dataclass(frozen=True)
+class HopperParams(Planar):
+    """A planar hopper with a hidden body."""
+
+    name = "hopper-params"
+    legs = (Leg("", foot=(-0.13, 0.26), friction=2.0),)
+    gear = 200.0
+    joint = {"damping": 1.0, "armature": 1.0}  # noqa: RUF012
+    floor = (1.0, 0.005, 0.0001)
+
+    def terminated(self, frame: Frame) -> Tensor:
+        within = frame.qpos[:, 2:].abs().amax(1).maximum(frame.qvel.abs().amax(1)) < 100
+        return ~(within & (frame.qpos[:, 1] > 0.7) & (frame.qpos[:, 2].abs() < 0.2))

@@ -1,0 +1,196 @@
+"""Planar robots with a hidden body: a torso on one or two legs, from primitives.
+
+Lengths, gears and friction are those of the randomised-parameter models of Rakelly et al. (2019),
+"PEARL", in local coordinates. What varies is what varies there: masses, inertias, friction and
+damping. There every number of every array has a factor of its own (`classic`), which makes inertias
+that no body of that mass could have; by default one factor scales a body's mass and inertia
+together, one a joint's damping, and one all friction.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import mujoco
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.envs.family import Family, Frame, Parameter, Random, Start
+from metarl.envs.scenery import add_scenery
+
+_CONTROL_COST = 1e-3
+_MASS = (1.5**-3, 1.5**3)  # factors on mass, inertia and friction
+_DAMPING = (1.3**-3, 1.3**3)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A leg's own names and friction: thigh, shank and foot hang below each other."""
+
+    suffix: str
+    foot: tuple[float, float]  # m, x of the foot's ends
+    friction: float  # of the foot's sliding
+
+
+@dataclass(frozen=True)
+class Planar(Family):
+    """A planar robot that must run forward although its body is not as it was."""
+
+    horizon: int = 200  # control steps of an episode
+    classic: bool = False  # every number of every array varies by itself, as in the published tasks
+
+    legs: ClassVar[tuple[Leg, ...]]
+    gear: ClassVar[float]  # N m at action 1
+    joint: ClassVar[dict[str, float]]  # damping [N m s/rad] and armature [kg m^2] of a leg's joints
+    floor: ClassVar[tuple[float, float, float]]  # friction: sliding, torsional, rolling
+
+    control_step = 0.016  # s, 4 substeps of 0.004 s
+    task_counts = (40, 10)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What varies: fewer and consistent, or as published."""
+        return self._published() if self.classic else self._consistent()
+
+    def _consistent(self) -> tuple[Parameter, ...]:
+        bodies = [_factor(f"mass_{name}", f"mass and inertia of the {_words(name)}")
+                  for name in self._bodies()]
+        joints = [_factor(f"damping_{name}", f"damping of the {_words(name)}", _DAMPING, 1.3)
+                  for name in self._joints()]
+        return (*bodies, *joints, _factor("friction", "friction between robot and floor"))
+
+    def _published(self) -> tuple[Parameter, ...]:
+        found = []
+        for body in self._bodies():
+            found.append(_factor(f"mass_{body}", f"mass of the {_words(body)}"))
+            found += [_factor(f"inertia_{body}_{axis}",
+                              f"inertia of the {_words(body)} about its principal axis {axis}")
+                      for axis in "123"]
+        for geom in ("floor", *self._bodies()):
+            found += [_factor(f"friction_{geom}_{kind}", f"{kind} friction of the {_words(geom)}")
+                      for kind in ("sliding", "torsional", "rolling")]
+        joints = [_factor(f"damping_{name}", f"damping of the {_words(name)}", _DAMPING, 1.3)
+                  for name in self._joints()]
+        return (*found, *joints)
+
+    def _bodies(self) -> list[str]:
+        return ["torso"] + [f"{part}{leg.suffix}" for leg in self.legs
+                            for part in ("thigh", "shank", "foot")]
+
+    def _joints(self) -> list[str]:
+        return [f"{part}{leg.suffix}" for leg in self.legs for part in ("hip", "knee", "ankle")]
+
+    def spec(self) -> mujoco.MjSpec:
+        spec = mujoco.MjSpec()
+        spec.modelname = self.name
+        spec.option.timestep = 0.004
+        spec.option.integrator = mujoco.mjtIntegrator.mjINT_RK4
+        _scenery(spec, self.floor)
+        torso = spec.worldbody.add_body(name="torso", pos=[0, 0, 1.25])
+        slide, hinge = mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
+        torso.add_joint(name="x", type=slide, axis=[1, 0, 0])
+        torso.add_joint(name="z", type=slide, axis=[0, 0, 1], ref=1.25)
+        torso.add_joint(name="pitch", type=hinge, axis=[0, 1, 0])
+        self._limb(torso, [0, 0, 0.2], [0, 0, -0.2], 0.05, 0.9)
+        for leg in self.legs:
+            self._leg(spec, torso, leg)
+        _make_inertia_explicit(spec)
+        return spec
+
+    def _leg(self, spec: mujoco.MjSpec, torso: mujoco.MjsBody, leg: Leg) -> None:
+        parts = (  # name, joint and its range [degrees], place, ends, radius [m], sliding friction
+            ("thigh", "hip", (-150, 0), [0, 0, -0.2], [0, 0, 0], [0, 0, -0.45], 0.05, 0.9),
+            ("shank", "knee", (-150, 0), [0, 0, -0.45], [0, 0, 0], [0, 0, -0.5], 0.04, 0.9),
+            ("foot", "ankle", (-45, 45), [0, 0, -0.5], [leg.foot[0], 0, 0], [leg.foot[1], 0, 0],
+             0.06, leg.friction),
+        )
+        body = torso
+        for part, joint, limits, place, start, end, radius, friction in parts:
+            body = body.add_body(name=part + leg.suffix, pos=place)
+            body.add_joint(
+                name=joint + leg.suffix, axis=[0, -1, 0], range=list(limits),
+                limited=mujoco.mjtLimited.mjLIMITED_TRUE,
+                damping=[self.joint["damping"], 0, 0], armature=self.joint["armature"],
+            )
+            self._limb(body, start, end, radius, friction)
+            spec.add_actuator(
+                name=joint + leg.suffix, target=joint + leg.suffix,
+                trntype=mujoco.mjtTrn.mjTRN_JOINT, gear=[self.gear] + [0] * 5,
+                ctrllimited=True, ctrlrange=[-1, 1],
+            )
+
+    def _limb(self, body: mujoco.MjsBody, start: list[float], end: list[float], radius: float,
+              friction: float) -> None:
+        left = body.name.endswith("_left")
+        body.add_geom(
+            name=body.name, type=mujoco.mjtGeom.mjGEOM_CAPSULE, fromto=[*start, *end],
+            size=[radius, 0, 0], density=1000, friction=[friction, 0.1, 0.1], condim=3,
+            contype=1, conaffinity=0, rgba=(0.45, 0.62, 0.80, 1) if left else (0.89, 0.55, 0.26, 1),
+            # The robot's friction alone decides, where the larger one of two would else hide it.
+            priority=0 if self.classic else 1,
+        )
+
+    def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
+        for name in self._bodies():
+            body, factor = spec.body(name), task[f"mass_{name}"]
+            body.mass *= factor
+            body.inertia = body.inertia * np.array(
+                [task[f"inertia_{name}_{axis}"] for axis in "123"] if self.classic else factor
+            )
+        for name in self._joints():
+            spec.joint(name).damping[0] *= task[f"damping_{name}"]
+        for name in ("floor", *self._bodies()):
+            geom = spec.geom(name)
+            geom.friction = geom.friction * np.array(
+                [task[f"friction_{name}_{kind}"] for kind in ("sliding", "torsional", "rolling")]
+                if self.classic else task["friction"]
+            )
+
+    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+        qpos = frame.qpos + random.uniform(-0.005, 0.005, frame.qpos.shape[1])  # m or rad
+        qvel = frame.qvel + random.uniform(-0.005, 0.005, frame.qvel.shape[1])  # m/s or rad/s
+        return Start(qpos, qvel)
+
+    def observe(self, frame: Frame) -> Tensor:
+        return torch.cat([frame.qpos[:, 1:], frame.qvel.clamp(-10, 10)], 1)
+
+    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+        speed = (after.qpos[:, 0] - before.qpos[:, 0]) / self.control_step
+        return speed + 1 - _CONTROL_COST * action.square().sum(1)
+
+
+def _factor(
+    name: str, meaning: str, train: tuple[float, float] = _MASS, step: float = 1.5
+) -> Parameter:
+    """A log-uniform factor; out of distribution, one more step to either side."""
+    low, high = train
+    return Parameter(
+        name, "x", f"factor on the {meaning}", train, ood=((low / step, low), (high, high * step)),
+        distribution="log-uniform", possible=(1e-3, 1e3),
+    )
+
+
+def _words(name: str) -> str:
+    part, _, side = name.partition("_")
+    return f"{side} {part}".strip()
+
+
+def _make_inertia_explicit(spec: mujoco.MjSpec) -> None:
+    """Give every body the mass and inertia that its geoms have, so that variants can scale them."""
+    model = spec.copy().compile()
+    for body in spec.bodies[1:]:
+        index = model.body(body.name).id
+        body.explicitinertial = True
+        body.mass, body.inertia = model.body_mass[index], model.body_inertia[index]
+        body.ipos, body.iquat = model.body_ipos[index], model.body_iquat[index]
+    spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
+
+
+def _scenery(spec: mujoco.MjSpec, friction: tuple[float, float, float]) -> None:
+    floor = add_scenery(spec, size=20, light=(0.5, -1, 4))
+    floor.friction, floor.contype, floor.conaffinity = list(friction), 0, 1
+    spec.worldbody.add_camera(
+        name="track", mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, pos=[0, -3.2, 1.1],
+        xyaxes=[1, 0, 0, 0, 0.1, 1],
+    )
