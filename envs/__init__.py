@@ -2,6 +2,8 @@
 
 import gymnasium
 
+from metarl.envs.ant_dir import AntDir
+from metarl.envs.ant_goal import AntGoal
 from metarl.envs.cheetah_dir import CheetahDir
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.family import Family
@@ -10,6 +12,8 @@ from metarl.envs.reach import Reach
 from metarl.envs.walker_params import WalkerParams
 
 FAMILIES: dict[str, type[Family]] = {
+    "ant-dir": AntDir,
+    "ant-goal": AntGoal,
     "cheetah-dir": CheetahDir,
     "cheetah-vel": CheetahVel,
     "hopper-params": HopperParams,

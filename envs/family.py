@@ -25,7 +25,7 @@ class Parameter:
     meaning: str
     train: Interval
     ood: tuple[Interval, ...] = ()  # out-of-distribution draws; () leaves it in the train range
-    distribution: Literal["uniform", "log-uniform"] = "uniform"
+    distribution: Literal["uniform", "log-uniform", "disc"] = "uniform"  # disc: a radius, by area
     physics: bool = True  # False: no field of the model depends on it (a goal, a target speed)
     possible: Interval = (-float("inf"), float("inf"))  # beyond this a value makes no sense
     values: tuple[float, ...] = ()  # all that it can be, where it is a choice; the first: default
@@ -36,6 +36,8 @@ class Parameter:
         low, high = intervals[min(int(v * len(intervals)), len(intervals) - 1)]
         if self.distribution == "log-uniform":
             return low * (high / low) ** u
+        if self.distribution == "disc":
+            return (low**2 + (high**2 - low**2) * u) ** 0.5
         return low + (high - low) * u
 
     @property

@@ -6,10 +6,15 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import gymnasium
+import mujoco
+import numpy as np
 import pytest
 import torch
 
 from metarl.envs import FAMILIES
+from metarl.envs.ant_dir import AntDir
+from metarl.envs.ant_goal import AntGoal
 from metarl.envs.cheetah_dir import CheetahDir
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.engine import BatchEngine
@@ -110,6 +115,14 @@ def test_choices_take_turns_and_two_of_them_appear_in_every_combination() -> Non
     assert set(first) == {0.0, 1.0}
 
 
+def test_a_radius_on_a_disc_is_drawn_by_area() -> None:
+    parameter = Parameter("r", "m", "", (0.0, 3.0), distribution="disc")
+    assert parameter.draw(0.25, 0.0, "train") == pytest.approx(1.5)  # a quarter of the area
+    assert Parameter("r", "m", "", (3.0, 5.0), distribution="disc").draw(
+        0.4375, 0.0, "train"
+    ) == pytest.approx(4.0)  # (16 - 9) / (25 - 9)
+
+
 # Episodes.
 
 
@@ -199,6 +212,59 @@ def test_a_cheetah_is_driven_every_fifth_timestep_of_a_hundredth_of_a_second() -
     engine = BatchEngine(CheetahVel(), 1)
     assert (engine.substeps, engine.model.opt.timestep) == (5, 0.01)
     assert engine.model.body_mass.sum() == pytest.approx(14.0)
+
+
+# ant-dir and ant-goal.
+
+
+def ants(places: list[tuple[float, float]], height: float = 0.6) -> Frame:
+    qpos = torch.zeros(len(places), 15).double()
+    qpos[:, :2], qpos[:, 2] = torch.tensor(places), height
+    return Frame(qpos, torch.zeros(len(places), 14).double(), {})
+
+
+def test_an_ant_earns_its_speed_along_the_direction_one_for_being_alive_less_the_effort() -> None:
+    # (0.1, 0.05) m in 0.05 s: (2, 1) m/s. Forward: 2; backward: -2; to the left: 1.
+    # Eight motors at 0.5 cost 0.5 x 8 x 0.25 = 1.
+    task = torch.tensor([[0.0], [math.pi], [math.pi / 2]]).double()
+    action = torch.full((3, 8), 0.5).double()
+    reward = AntDir().reward(ants([(0, 0)] * 3), action, ants([(0.1, 0.05)] * 3), task)
+    assert reward.tolist() == pytest.approx([2.0, -2.0, 1.0])
+
+
+def test_the_two_directions_of_an_ant_are_opposite() -> None:
+    tasks = sample_tasks(AntDir(), "train", 2)
+    assert sorted(tasks.cos().squeeze(1).tolist()) == pytest.approx([-1.0, 1.0])
+    assert len(sample_tasks(AntDir(any_direction=True), "train", 50).unique()) == 50
+
+
+def test_an_ant_has_fallen_below_20_cm_or_above_a_metre() -> None:
+    heights = (0.19, 0.21, 0.99, 1.01)
+    fallen = [AntDir().terminated(ants([(0, 0)], height)).item() for height in heights]
+    assert fallen == [True, False, False, True]
+    assert not AntGoal().terminated(ants([(0, 0)], 0.1)).item()
+
+
+def test_an_ants_distance_from_its_goal_is_paid_along_the_axes_and_measured_straight() -> None:
+    # The goal 5 m away at atan2(4, 3): (3, 4). From (0, 1): |3| + |3| = 6, straight sqrt(18).
+    task = torch.tensor([[math.atan2(4, 3), 5.0]]).double()
+    after = ants([(0, 1)])
+    action = torch.full((1, 8), 0.5).double()  # costs 0.1 x 8 x 0.25 = 0.2
+    assert AntGoal().reward(after, action, after, task).item() == pytest.approx(-6.2)
+    assert AntGoal().outcome(after, task)["distance [m]"].item() == pytest.approx(18**0.5)
+
+
+def test_the_ant_moves_as_gymnasiums_does() -> None:
+    ours = AntDir().spec().compile()
+    theirs = gymnasium.make("Ant-v5").unwrapped.model  # pyright: ignore
+    ends = []
+    for model in (ours, theirs):
+        data = mujoco.MjData(model)
+        data.ctrl[:] = np.linspace(-0.5, 0.5, 8)
+        for _ in range(100):  # a second: it falls on its feet and leaps
+            mujoco.mj_step(model, data)
+        ends.append(np.concatenate([data.qpos, data.qvel]))
+    assert ends[0] == pytest.approx(ends[1], abs=1e-6)
 
 
 # hopper-params and walker-params.
@@ -365,4 +431,4 @@ def test_the_train_ranges_are_possible_and_the_logarithm_of_one_is_not_zero(
         for start, end in (parameter.train, *parameter.ood):
             assert low <= start < end <= high
             assert math.isfinite(start) and math.isfinite(end)
-            assert parameter.distribution == "uniform" or start > 0
+            assert parameter.distribution != "log-uniform" or start > 0

@@ -75,8 +75,8 @@ def _interval(interval: Interval) -> str:
 def _range(parameter: Parameter) -> str:
     if parameter.values:
         return ", ".join(f"{value:g}" for value in parameter.values)
-    scale = " (log)" if parameter.distribution == "log-uniform" else ""
-    return _interval(parameter.train) + scale
+    scale = {"uniform": "", "log-uniform": " (log)", "disc": " (by area)"}
+    return _interval(parameter.train) + scale[parameter.distribution]
 
 
 def _purpose(cls: Any) -> str:
