@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import mujoco
 import numpy as np
 import torch
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.envs.camera import Camera
 from metarl.envs.family import Family, draw_task, parse_task
 from metarl.envs.worlds import Worlds
 from metarl.errors import UserError
@@ -20,7 +20,6 @@ from metarl.trial import Steps
 Choice = NDArray[np.float64] | Tensor | Mapping[str, float] | str | None
 RENDER_MODES = ["rgb_array"]
 _BOUND = 1e10  # beyond it the engine calls a row diverged
-_HEIGHT, _WIDTH = 480, 640  # pixels
 
 
 class Rows:
@@ -133,31 +132,3 @@ class Rows:
         if self._camera is not None:
             self._camera.close()
             self._camera = None
-
-
-class Camera:
-    """Draws rows, whose models differ, with one renderer."""
-
-    def __init__(self, model: mujoco.MjModel) -> None:
-        self._renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
-        self._view, self._options = mujoco.MjvCamera(), mujoco.MjvOption()
-        names = [model.camera(i).name for i in range(model.ncam)]
-        chosen = [name for name in ("view", "track") if name in names]
-        if chosen:
-            self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-            self._view.fixedcamid = model.camera(chosen[0]).id
-        else:
-            mujoco.mjv_defaultFreeCamera(model, self._view)
-
-    def picture(self, model: mujoco.MjModel, data: mujoco.MjData) -> NDArray[np.uint8]:
-        """A row's state, (480, 640, 3)."""
-        # Renderer.update_scene knows the model it was made with, not the row's own.
-        mujoco.mjv_updateScene(
-            model, data, self._options, None, self._view, mujoco.mjtCatBit.mjCAT_ALL,
-            self._renderer.scene,
-        )
-        return self._renderer.render()
-
-    def close(self) -> None:
-        """Release the renderer."""
-        self._renderer.close()

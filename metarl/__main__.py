@@ -13,6 +13,7 @@ from metarl.errors import UserError, unknown
 # verb -> what it does, in one line; its module is metarl.cli.<verb>
 VERBS = {
     "list": "show the task families and the agents, and what varies",
+    "show": "draw tasks of a family, trained and out of distribution side by side",
     "train": "meta-train an agent on a family of tasks",
     "resume": "go on with an interrupted run, bit for bit, or lengthen a finished one",
     "evaluate": "judge a run: returns of episodes 1 ... K on train, test or ood tasks",

@@ -3,18 +3,18 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from metarl.errors import UserError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 _BACKENDS = ("egl", "osmesa")
-_SIZE = (640, 480)  # pixels, multiples of 16 as H.264 wants them
-_MARK = 0.02  # m, radius of a marked point
-_COLOURS = ((0.85, 0.2, 0.15, 0.9), (0.1, 0.6, 0.3, 0.9), (0.9, 0.6, 0.1, 0.9))
 _PROBE = """
 import mujoco
 model = mujoco.MjSpec().compile()
@@ -46,25 +46,21 @@ def choose_backend() -> None:
 
 
 class Recorder:
-    """Streams frames of one world into `path`; a context manager. The file appears, whole, only
+    """Streams pictures into `path`, an mp4 file; a context manager. The file appears, whole, only
     when recording ends well."""
 
-    def __init__(self, path: Path, model: Any, fps: float) -> None:
+    def __init__(self, path: Path, fps: float) -> None:
         import imageio.v2 as imageio
-        import mujoco
 
         # An absolute path, because imageio reads a leading `-` or `<` as something else.
         self._path = path.absolute()
         self._temporary = self._path.with_name(f".tmp-{os.getpid()}-{self._path.name}")
-        self._renderer = mujoco.Renderer(model, _SIZE[1], _SIZE[0])
-        self._camera = 0 if model.ncam else -1
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = imageio.get_writer(
                 str(self._temporary), fps=fps, codec="libx264", quality=7, macro_block_size=16
             )
         except (OSError, ValueError, RuntimeError) as error:
-            self._renderer.close()
             raise UserError(f"cannot write {path}: {error}") from None
 
     def __enter__(self) -> "Recorder":
@@ -75,32 +71,11 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         self._writer.close()
-        self._renderer.close()
         if kind is None:
             os.replace(self._temporary, self._path)
         else:
             self._temporary.unlink(missing_ok=True)
 
-    def add(self, data: Any, marks: Mapping[str, tuple[float, float, float]]) -> None:
-        """Append a frame: a world's state, and points [m] by label."""
-        self._renderer.update_scene(data, self._camera)
-        for index, (label, position) in enumerate(marks.items()):
-            self._mark(label, position, _COLOURS[index % len(_COLOURS)])
-        self._writer.append_data(self._renderer.render())
-
-    def _mark(
-        self, label: str, position: tuple[float, float, float], colour: tuple[float, ...]
-    ) -> None:
-        import mujoco
-        import numpy as np
-
-        scene = self._renderer.scene
-        if scene.ngeom >= scene.maxgeom:
-            return
-        geom = scene.geoms[scene.ngeom]
-        mujoco.mjv_initGeom(
-            geom, mujoco.mjtGeom.mjGEOM_SPHERE, np.full(3, _MARK), np.array(position),
-            np.eye(3).ravel(), np.array(colour, np.float32),
-        )
-        geom.label = label
-        scene.ngeom += 1
+    def add(self, picture: "NDArray[np.uint8]") -> None:
+        """Append a picture (height, width, 3)."""
+        self._writer.append_data(picture)

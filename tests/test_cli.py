@@ -353,13 +353,25 @@ def test_play_writes_a_video_of_the_whole_episode(tmp_path: Path, trained: Run, 
     assert [path.name for path in video.parent.iterdir()] == ["film.mp4"]
 
 
-def test_a_recording_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+def test_show_draws_a_grid_of_tasks_and_names_what_varies(tmp_path: Path, say: Say) -> None:
     if not can_draw():
         pytest.skip("no OpenGL here")
-    import mujoco
+    import imageio.v2 as imageio
 
-    model = mujoco.MjSpec().compile()
-    with pytest.raises(KeyboardInterrupt), Recorder(tmp_path / "film.mp4", model, 20) as recorder:
-        recorder.add(mujoco.MjData(model), {})
+    picture = tmp_path / "pictures" / "reach.png"
+    code, out, _ = say("show", "reach", "--rows", 1, "--out", picture)
+    assert code == 0 and "mass at the flange" in out and str(picture) in out.replace("\n", "")
+    pixels = imageio.imread(picture)
+    assert pixels.shape[1] > 1000 and pixels[..., :3].std() > 10  # not a blank
+
+
+def test_show_refuses_a_file_that_is_no_png(say: Say) -> None:
+    code, _, err = say("show", "reach", "--out", "reach.jpg")
+    assert code == 2 and "must end in .png" in err
+
+
+def test_a_recording_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Recorder(tmp_path / "film.mp4", 20) as recorder:
+        recorder.add(np.zeros((480, 640, 3), np.uint8))
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []

@@ -13,11 +13,11 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from stable_baselines3.common.vec_env import VecMonitor
 
 from metarl.envs import FAMILIES
+from metarl.envs.camera import Camera
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.faces import WorldEnv, WorldVectorEnv
 from metarl.envs.family import default_task, named_task, sample_tasks
 from metarl.envs.reach import Reach
-from metarl.envs.rows import Camera
 from metarl.envs.sb3 import SB3VecEnv
 from metarl.errors import UserError
 

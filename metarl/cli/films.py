@@ -1,11 +1,13 @@
 """Films of an agent at work, one file per episode."""
 
+from contextlib import closing
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from metarl.agent import Agent
+from metarl.envs.camera import Camera
 from metarl.envs.family import Family, named_task
 from metarl.envs.worlds import Worlds
 from metarl.evaluate import EVALUATION
@@ -28,17 +30,15 @@ def film_trial(
     belief = agent.prior(task[None], replicas, draws)
     marks = family.marks(named_task(family, task))
     paths = [folder / f"episode_{k + 1}.mp4" for k in range(episodes)]
-    for path in paths:
-        model, data = worlds.engine.row(0)
-        with Recorder(path, model, fps=1 / family.control_step) as recorder:
-            recorder.add(data, marks)
-            over = False
-            while not over:
-                with torch.no_grad():
-                    action = agent.act(worlds.obs.to(agent.device), belief, None)
-                steps: Steps = worlds.step(action)
-                belief = agent.infer(belief, steps.to(agent.device))
-                over = bool(steps.last[0])
-                if not over:
-                    recorder.add(worlds.engine.row(0)[1], marks)
+    with closing(Camera(worlds.engine.model)) as camera:
+        for path in paths:
+            with Recorder(path, fps=1 / family.control_step) as recorder:
+                over = False
+                while not over:
+                    recorder.add(camera.picture(*worlds.engine.row(0), marks))
+                    with torch.no_grad():
+                        action = agent.act(worlds.obs.to(agent.device), belief, None)
+                    steps: Steps = worlds.step(action)
+                    belief = agent.infer(belief, steps.to(agent.device))
+                    over = bool(steps.last[0])
     return paths

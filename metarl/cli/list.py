@@ -28,7 +28,7 @@ def run(argv: list[str]) -> int:
     agents = _loaded("metarl.agents", AGENTS, api.agent_class)
     if options.json:
         print_json({
-            "families": {name: _as_json(found()) for name, found in families.items()},
+            "families": {name: as_json(found()) for name, found in families.items()},
             "agents": {name: _purpose(found) for name, found in agents.items()},
         })
         return 0
@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
         show(f"{name}: {_purpose(found)}")
         show(f"{family.horizon} steps of {family.control_step:g} s an episode; "
              f"{family.task_counts[0]} train tasks, {family.task_counts[1]} test and ood tasks")
-        show(_parameters(family))
+        show(parameters(family))
     shown = table("agent", "idea")
     shown.columns[1].justify = "left"
     for name, found in agents.items():
@@ -58,7 +58,8 @@ def _loaded(group: str, own: Any, look_up: Any) -> dict[str, Any]:
     return found
 
 
-def _parameters(family: Any) -> Any:
+def parameters(family: Any) -> Any:
+    """What varies over a family, as a table."""
     shown = table("parameter", "unit", "train", "out of distribution", "meaning")
     for column in (1, 4):
         shown.columns[column].justify = "left"
@@ -69,7 +70,7 @@ def _parameters(family: Any) -> Any:
 
 
 def _interval(interval: Interval) -> str:
-    return f"{interval[0]:g} … {interval[1]:g}"
+    return f"{interval[0]:.3g} … {interval[1]:.3g}"
 
 
 def _range(parameter: Parameter) -> str:
@@ -85,7 +86,8 @@ def _purpose(cls: Any) -> str:
     return " ".join(text.split("\n\n")[0].split()).partition(": ")[2] or text.partition("\n")[0]
 
 
-def _as_json(family: Any) -> dict[str, Any]:
+def as_json(family: Any) -> dict[str, Any]:
+    """What varies over a family, as a document."""
     return {
         "horizon": family.horizon, "control_step_s": family.control_step,
         "parameters": [

@@ -1,5 +1,6 @@
 """`metarl play RUN_OR_BUNDLE`: let a policy act for one episode, and record a video."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,6 +69,7 @@ def _play(policy: "Policy", family: Any, task: Any, seed: int, video: Path) -> d
     """One episode, of which the first replica is recorded: `return`, `steps` and `outcome`."""
     import torch
 
+    from metarl.envs.camera import Camera
     from metarl.envs.family import named_task
     from metarl.envs.worlds import Worlds
     from metarl.evaluate import EVALUATION
@@ -78,17 +80,17 @@ def _play(policy: "Policy", family: Any, task: Any, seed: int, video: Path) -> d
     worlds.set_tasks(task.expand(policy.replicas, -1))
     worlds.reset(draws=Draws.of(seed, EVALUATION, 1, policy.replicas))
     marks = family.marks(named_task(family, task))
-    model, data = worlds.engine.row(0)
+    camera = Camera(worlds.engine.model)
     rewards: list[float] = []
     outcome = {}
-    with Recorder(video, model, fps=1 / family.control_step) as recorder:
-        recorder.add(data, marks)
+    with closing(camera), Recorder(video, fps=1 / family.control_step) as recorder:
+        recorder.add(camera.picture(*worlds.engine.row(0), marks))
         while len(rewards) < family.horizon:
             with torch.no_grad():
                 action = agent.act(worlds.obs.to(agent.device), belief, None)
             steps = worlds.step(action, autoreset=False)
             belief = agent.infer(belief, steps.to(agent.device))
-            recorder.add(worlds.engine.row(0)[1], marks)
+            recorder.add(camera.picture(*worlds.engine.row(0), marks))
             rewards.append(steps.reward[0].item())
             if steps.last[0]:
                 outcome = {name: value[0].item() for name, value in steps.outcome.items()}

@@ -1,0 +1,56 @@
+"""Pictures of worlds."""
+
+from collections.abc import Mapping
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+_HEIGHT, _WIDTH = 480, 640  # pixels, multiples of 16 as H.264 wants them
+_MARK = 0.02  # m, radius of a marked point
+_COLOURS = ((0.85, 0.2, 0.15, 0.9), (0.1, 0.6, 0.3, 0.9), (0.9, 0.6, 0.1, 0.9))
+
+
+class Camera:
+    """Draws rows, whose models differ, with one renderer: from the model's camera `view`, else
+    `track`, else from where MuJoCo would look."""
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self._renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
+        self._view, self._options = mujoco.MjvCamera(), mujoco.MjvOption()
+        names = [model.camera(i).name for i in range(model.ncam)]
+        chosen = [name for name in ("view", "track") if name in names]
+        if chosen:
+            self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            self._view.fixedcamid = model.camera(chosen[0]).id
+        else:
+            mujoco.mjv_defaultFreeCamera(model, self._view)
+
+    def picture(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        marks: Mapping[str, tuple[float, float, float]] | None = None,
+    ) -> NDArray[np.uint8]:
+        """A row's state with marked points [m], (480, 640, 3)."""
+        # Renderer.update_scene knows the model it was made with, not the row's own.
+        mujoco.mjv_updateScene(
+            model, data, self._options, None, self._view, mujoco.mjtCatBit.mjCAT_ALL,
+            self._renderer.scene,
+        )
+        for place, colour in zip((marks or {}).values(), _COLOURS, strict=False):
+            self._mark(place, colour)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Release the renderer."""
+        self._renderer.close()
+
+    def _mark(self, place: tuple[float, float, float], colour: tuple[float, ...]) -> None:
+        scene = self._renderer.scene
+        if scene.ngeom < scene.maxgeom:
+            mujoco.mjv_initGeom(
+                scene.geoms[scene.ngeom], mujoco.mjtGeom.mjGEOM_SPHERE, np.full(3, _MARK),
+                np.array(place), np.eye(3).ravel(), np.array(colour, np.float32),
+            )
+            scene.ngeom += 1

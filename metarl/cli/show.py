@@ -1,0 +1,100 @@
+"""`metarl show FAMILY`: what varies over a family, and a picture of its tasks."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from metarl.cli.common import parse, print_json, show
+from metarl.errors import UserError
+from metarl.video import choose_backend
+
+_DESCRIPTION = """Print what varies over a family, and draw a grid of its tasks at the start of an
+episode: from the train range on the left, out of distribution on the right."""
+_LISTED = 6  # parameters that are written over a picture; more do not fit
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to show."""
+
+    family: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FAMILY")]
+    """A family's name, or package.module:Name."""
+    out: Path | None = None  # picture to write, ending in .png; FAMILY.png by default
+    rows: int = 3  # rows of the grid, of two train and two ood tasks each
+    seed: int = 0  # of the tasks and the start states
+    json: bool = False  # print the parameters as JSON
+
+
+def run(argv: list[str]) -> int:
+    """Print and draw."""
+    options = parse("show", Options, argv, _DESCRIPTION)
+    out = options.out or Path(f"{options.family.replace(':', '.')}.png")
+    if out.suffix != ".png":
+        raise UserError(f"--out {out} must end in .png")
+    if options.rows < 1:
+        raise UserError(f"--rows {options.rows} must be at least 1")
+    # MuJoCo chooses its OpenGL while it is imported, hence the imports below.
+    choose_backend()
+    from metarl import api
+    from metarl.cli.list import as_json, parameters
+
+    family = api.build_family(options.family, plugins=[options.family])
+    _draw(family, options, out)
+    if options.json:
+        print_json({**as_json(family), "picture": str(out)})
+    else:
+        show(parameters(family))
+        show(f"picture: {out}")
+    return 0
+
+
+def _draw(family: Any, options: Options, out: Path) -> None:
+    """The grid, written to `out`."""
+    import matplotlib
+    import torch
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from metarl.envs.camera import Camera
+    from metarl.envs.family import named_task, sample_tasks
+    from metarl.envs.worlds import Worlds
+    from metarl.randomness import Draws
+
+    count = 2 * options.rows
+    tasks = torch.cat([sample_tasks(family, split, count, options.seed)
+                       for split in ("train", "ood")])
+    worlds = Worlds(family, len(tasks))
+    worlds.set_tasks(tasks)
+    worlds.reset(draws=Draws.of(options.seed, 0, len(tasks)))
+    figure, axes = pyplot.subplots(
+        options.rows, 4, figsize=(14, 3.1 * options.rows + 0.6), squeeze=False,
+        layout="constrained",
+    )
+    with closing(Camera(worlds.engine.model)) as camera:
+        for i, task in enumerate(tasks):
+            named = named_task(family, task)
+            column = 2 * (i // count) + i % 2
+            ax = axes[(i % count) // 2, column]
+            ax.imshow(camera.picture(*worlds.engine.row(i), family.marks(named)))
+            ax.set_title(_caption(named), fontsize=8, color="#444444")
+            ax.set_axis_off()
+    beyond = "out of distribution" if any(p.ood for p in family.parameters) else "held out"
+    figure.suptitle(f"{family.name}: train (left), {beyond} (right)", fontsize=13)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=90)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error}") from None
+    finally:
+        pyplot.close(figure)
+
+
+def _caption(task: dict[str, float]) -> str:
+    """The first parameters, three a line."""
+    words = [f"{name} {value:.2f}" for name, value in list(task.items())[:_LISTED]]
+    words += ["..."] if len(task) > _LISTED else []
+    return "\n".join("   ".join(words[i:i + 3]) for i in range(0, len(words), 3))
