@@ -204,10 +204,11 @@ def _value(parameter: Parameter, text: str, warn: Callable[[str], None]) -> floa
             f"{parameter.name}={text!r} is not a number; give it in {parameter.unit}"
         ) from None
     if parameter.values:
-        if value not in parameter.values:
+        nearest = min(parameter.values, key=lambda v: abs(v - value))
+        if not abs(nearest - value) < 1e-3:  # as they are printed, pi say
             raise UserError(f"{parameter.name}={text} is impossible: {parameter.meaning} must be "
                             f"one of {', '.join(f'{v:g}' for v in parameter.values)}")
-        return value
+        return nearest
     low, high = parameter.possible
     if not low <= value <= high or value != value or abs(value) == float("inf"):
         raise UserError(

@@ -413,6 +413,10 @@ def test_a_value_that_is_none_of_the_choices_is_refused_with_all_of_them() -> No
         parse_task(CheetahDir(), ["direction=0.5"], refuse)
 
 
+def test_a_choice_may_be_written_as_it_is_printed() -> None:
+    assert parse_task(AntDir(), ["direction=3.142"], refuse).item() == math.pi
+
+
 def test_a_value_that_is_no_number_is_refused_with_its_unit() -> None:
     with pytest.raises(UserError, match="not a number; give it in kg"):
         parse_task(Reach(), ["payload=heavy"], refuse)

@@ -39,6 +39,8 @@ def run(argv: list[str]) -> int:
     count = family.task_counts[1] if options.tasks is None else options.tasks
     if count < 1 or options.episodes < 1:
         raise UserError("--tasks and --episodes must be at least 1")
+    if options.split == "ood" and not any(parameter.ood for parameter in family.parameters):
+        raise UserError(f"{family.name} has no tasks out of distribution; use --split test")
     tasks = sample_tasks(family, options.split, count)
     worlds = Worlds(family, count * agent.plan.replicas)
     with acting_threads():

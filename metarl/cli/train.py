@@ -210,7 +210,7 @@ def _report(run: Run, outcome: Outcome) -> None:
         for episode, value in returns.items():
             shown.add_row(episode, number(value))
         show(shown)
-    show(f"run:  {run.path}\nnext: metarl evaluate {run.path} --split ood\n"
+    show(f"run:  {run.path}\nnext: metarl evaluate {run.path}\n"
          f"      metarl adapt {run.path} --task name=value --episodes 3")
 
 
