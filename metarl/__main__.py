@@ -14,6 +14,7 @@ from metarl.errors import UserError, unknown
 VERBS = {
     "list": "show the task families and the agents, and what varies",
     "show": "draw tasks of a family, trained and out of distribution side by side",
+    "check": "run the contract of families on one of your own, and explain failures",
     "train": "meta-train an agent on a family of tasks",
     "resume": "go on with an interrupted run, bit for bit, or lengthen a finished one",
     "evaluate": "judge a run: returns of episodes 1 ... K on train, test or ood tasks",
@@ -34,7 +35,7 @@ options:
   --version     show the version
   --debug       show tracebacks
 
-exit codes: 0 done, 2 usage, 3 damaged file, 4 diverged, 75 interrupted and saved
+exit codes: 0 done, 1 failed, 2 usage, 3 damaged file, 4 diverged, 75 interrupted and saved
 """
 
 

@@ -20,6 +20,7 @@ def test_the_example_family_trains_from_the_command_line(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "slider", raising=False)
+    assert main(["check", "slider:Slider"]) == 0
     command = "train pearl slider:Slider --steps 400 --config.tasks 5 --config.updates 2 --json"
     assert main([*command.split()]) == 0
     assert '"done"' in capsys.readouterr().out
