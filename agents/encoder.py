@@ -21,7 +21,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.latent, self.rank = latent, rank
         outputs = rank * (latent + 1) or 2 * latent
-        # Smooth units find a place from distances about three times as exactly as ReLU does.
+        # Smooth units: the belief of ReLU's located a goal less exactly.
         self.network = mlp([inputs, *hidden, outputs], generator, nn.SiLU)
 
     def forward(self, context: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,7 @@ from metarl.agents.networks import (
     under,
 )
 from metarl.agents.replay import Replay, Transitions
+from metarl.errors import UserError
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
@@ -96,6 +97,8 @@ class Pearl:
     Config = Config
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
+        if min(config.policy_every, config.encoder_every) < 1:
+            raise UserError("policy_every and encoder_every must be at least 1")
         self.config, self.shapes, self.device = config, shapes, device
         self.plan = Plan(config.tasks, 1, config.episodes)
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Shapes
-from metarl.trial import Trial
+from metarl.trial import Trial, repeats
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Replay:
         ).to(self._data.device)  # (T, N, F)
         groups = packed.transpose(0, 1).reshape(-1, trial.replicas * len(trial), self.width)
         tasks = trial.index[:: trial.replicas].to(self._data.device)
-        again = (tasks[:, None] == tasks[None, :]).tril(-1).sum(1)  # occurrences before this one
+        again = repeats(tasks)
         for k in again.unique():
             self._append(tasks[again == k], groups[again == k])
 

@@ -4,6 +4,7 @@ The place is uniform on a disc of 3 m, as in the code of Rakelly et al. (2019), 
 fallen, only late.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ class AntGoal(Ant):
     name = "ant-goal"
     task_counts = (150, 30)
     parameters = (
-        Parameter("goal_angle", "rad", "where the goal lies, from the x axis", (0.0, 6.283185307),
+        Parameter("goal_angle", "rad", "where the goal lies, from the x axis", (0.0, 2 * math.pi),
                   physics=False),
         Parameter("goal_radius", "m", "how far the goal is", (0.0, 3.0), ood=((3.0, 4.0),),
                   distribution="disc", physics=False, possible=(0.0, 100.0)),

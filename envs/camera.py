@@ -1,6 +1,7 @@
 """Pictures of worlds."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import mujoco
 import numpy as np
@@ -13,16 +14,16 @@ _COLOURS = ((0.85, 0.2, 0.15, 0.9), (0.1, 0.6, 0.3, 0.9), (0.9, 0.6, 0.1, 0.9))
 
 class Camera:
     """Draws rows, whose models differ, with one renderer: from the model's camera `view`, else
-    `track`, else from where MuJoCo would look."""
+    `track`, else its first one, else from where MuJoCo would look."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
         self._view, self._options = mujoco.MjvCamera(), mujoco.MjvOption()
         names = [model.camera(i).name for i in range(model.ncam)]
-        chosen = [name for name in ("view", "track") if name in names]
+        chosen = [name for name in ("view", "track") if name in names] or names[:1]
         if chosen:
             self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-            self._view.fixedcamid = model.camera(chosen[0]).id
+            self._view.fixedcamid = names.index(chosen[0])
         else:
             mujoco.mjv_defaultFreeCamera(model, self._view)
 
@@ -38,7 +39,7 @@ class Camera:
             model, data, self._options, None, self._view, mujoco.mjtCatBit.mjCAT_ALL,
             self._renderer.scene,
         )
-        for place, colour in zip((marks or {}).values(), _COLOURS, strict=False):
+        for place, colour in zip((marks or {}).values(), cycle(_COLOURS), strict=False):
             self._mark(place, colour)
         return self._renderer.render()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl.envs.family import Family, Frame, Random, Start
+from metarl.envs.inertia import make_inertia_explicit
 
 _MODEL = Path(__file__).parent / "assets" / "half_cheetah.xml"
 _TOTAL_MASS = 14.0  # kg
@@ -58,11 +59,4 @@ def _scale_mass(spec: mujoco.MjSpec, total: float) -> None:
     mass = 0.0
     for body in model.body_mass:
         mass += float(body)
-    scale = total / mass
-    for body in spec.bodies[1:]:
-        index = model.body(body.name).id
-        body.explicitinertial = True
-        body.mass = model.body_mass[index] * scale
-        body.inertia = model.body_inertia[index] * scale
-        body.ipos, body.iquat = model.body_ipos[index], model.body_iquat[index]
-    spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
+    make_inertia_explicit(spec, total / mass)

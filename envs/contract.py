@@ -1,6 +1,5 @@
 """What every family must keep to, as checks that explain their failures."""
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,6 +57,7 @@ def _parameters(family: Family) -> None:
     for p in family.parameters:
         low, high = p.possible
         for start, end in (p.train, *p.ood):
+            _demand(np.isfinite([start, end]).all(), f"{p.name}: ({start}, {end}) is not finite")
             _demand(start < end, f"{p.name}: the range ({start}, {end}) is empty or backward")
             _demand(low <= start and end <= high,
                     f"{p.name}: ({start}, {end}) reaches beyond what is possible, {p.possible}")
@@ -84,7 +84,7 @@ def _physics(family: Family) -> None:
         for value in p.values[:2] or p.train:
             task = default_task(family)
             task[i] = value
-            models.append(engine._difference(engine.compile(task)))
+            models.append(engine.difference(engine.compile(task)))
         one, two = models
         same = one.keys() == two.keys() and all(np.array_equal(one[k], two[k]) for k in one)
         _demand(not (p.physics and same), f"{p.name} changes no field of the model; if only the "
@@ -136,23 +136,12 @@ def _alone(family: Family) -> None:
                 "rows meet in no sum or mean")
 
 
-def _limits(family: Family) -> None:
-    """The horizon is a time limit, not a terminal."""
-    short: Family = dataclasses.replace(family, horizon=2)  # pyright: ignore[reportArgumentType]
-    worlds = _worlds(short)
-    steps = [worlds.step(torch.zeros_like(a)) for a in _actions(worlds)[:2]][-1]
-    _demand(bool(steps.last.all()), "episodes do not end at `horizon`; make it a dataclass field")
-    _demand(not steps.terminated.all(), "`terminated` is true at once, standing still")
-
-
-def _contained(family: Family) -> None:
-    """An action that is not a number ends its own row and no other."""
+def _lasting(family: Family) -> None:
+    """An episode does not terminate at its first step, standing still."""
     worlds = _worlds(family)
-    action = torch.zeros(_ROWS, worlds.shapes.action)
-    action[1, 0] = torch.nan
-    steps = worlds.step(action)
-    _demand(worlds.diverged.tolist() == [False, True, False, False] and
-            bool(steps.next_obs.isfinite().all()), "a broken action reaches other rows")
+    steps = worlds.step(torch.zeros(_ROWS, worlds.shapes.action))
+    _demand(not steps.terminated.all(), "`terminated` is true at once; the horizon alone is a time "
+            "limit and needs no terminal")
 
 
 def _solvable(family: Family) -> None:
@@ -169,7 +158,7 @@ def _solvable(family: Family) -> None:
 
 
 _CHECKS: tuple[Callable[[Family], None], ...] = (
-    _parameters, _variants, _physics, _hidden, _shapes, _alone, _limits, _contained, _solvable,
+    _parameters, _variants, _physics, _hidden, _shapes, _alone, _lasting, _solvable,
 )
 
 

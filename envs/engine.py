@@ -96,7 +96,7 @@ class BatchEngine:
         if key not in self._variants:
             if len(self._variants) >= _CACHED_VARIANTS:
                 self._variants.clear()
-            self._variants[key] = self._difference(self.compile(task))
+            self._variants[key] = self.difference(self.compile(task))
         return self._variants[key]
 
     def compile(self, task: Tensor) -> mujoco.MjModel:
@@ -108,7 +108,9 @@ class BatchEngine:
         except ValueError as error:
             raise UserError(f"{self.family.name}: MuJoCo refuses this task: {error}") from None
 
-    def _difference(self, model: mujoco.MjModel) -> Fields:
+    def difference(self, model: mujoco.MjModel) -> Fields:
+        """The fields in which a compiled variant differs from the base model. Raises UserError
+        where rows cannot have that difference."""
         if _sizes(model) != self._sizes:
             raise UserError(
                 f"{self.family.name}: a variant has other bodies, joints or sensors than the base "

@@ -147,8 +147,9 @@ def draw_task(family: Family, split: Split, index: int, seed: int = 0) -> Tensor
 
     Choices take turns from one task to the next, so that a set holds each of them equally often.
     """
-    values, turns = [], index
-    first, own = (_numbers(family, split, i, seed) for i in (0, index))
+    values, turns, own = [], index, _numbers(family, split, index, seed)
+    chooses = index and any(p.values for p in family.parameters)
+    first = _numbers(family, split, 0, seed) if chooses else own
     for p, (start, _), (u, v) in zip(family.parameters, first, own, strict=True):
         if p.values:
             values.append(p.values[(turns + int(start * len(p.values))) % len(p.values)])

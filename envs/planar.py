@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from metarl.envs.family import Family, Frame, Parameter, Random, Start
+from metarl.envs.inertia import make_inertia_explicit
 from metarl.envs.scenery import add_scenery
 
 _CONTROL_COST = 1e-3
@@ -95,7 +96,7 @@ class Planar(Family):
         self._limb(torso, [0, 0, 0.2], [0, 0, -0.2], 0.05, 0.9)
         for leg in self.legs:
             self._leg(spec, torso, leg)
-        _make_inertia_explicit(spec)
+        make_inertia_explicit(spec)
         return spec
 
     def _leg(self, spec: mujoco.MjSpec, torso: mujoco.MjsBody, leg: Leg) -> None:
@@ -174,17 +175,6 @@ def _factor(
 def _words(name: str) -> str:
     part, _, side = name.partition("_")
     return f"{side} {part}".strip()
-
-
-def _make_inertia_explicit(spec: mujoco.MjSpec) -> None:
-    """Give every body the mass and inertia that its geoms have, so that variants can scale them."""
-    model = spec.copy().compile()
-    for body in spec.bodies[1:]:
-        index = model.body(body.name).id
-        body.explicitinertial = True
-        body.mass, body.inertia = model.body_mass[index], model.body_inertia[index]
-        body.ipos, body.iquat = model.body_ipos[index], model.body_iquat[index]
-    spec.compiler.inertiafromgeom = mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
 
 
 def _scenery(spec: mujoco.MjSpec, friction: tuple[float, float, float]) -> None:

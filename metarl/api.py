@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -134,12 +134,20 @@ def build_device(name: str) -> torch.device:
 
 def family_class(name: str, plugins: Collection[str] = ()) -> Any:
     """The class of a family: built in, by entry point `metarl.families`, or in `plugins`."""
-    return _look_up("family", "metarl.families", FAMILIES, name, plugins)
+    found = _look_up("family", "metarl.families", FAMILIES, name, plugins)
+    if not (isinstance(found, type) and is_dataclass(found) and hasattr(found, "parameters")):
+        raise UserError(f"{name} is no family; it must be a frozen dataclass that derives from "
+                        "metarl.envs.family.Family")
+    return found
 
 
 def agent_class(name: str, plugins: Collection[str] = ()) -> Any:
     """The class of an agent: built in, by entry point `metarl.agents`, or in `plugins`."""
-    return _look_up("agent", "metarl.agents", AGENTS, name, plugins)
+    found = _look_up("agent", "metarl.agents", AGENTS, name, plugins)
+    if not is_dataclass(getattr(found, "Config", None)):
+        raise UserError(f"{name} is no agent; it must be a class with the verbs of "
+                        "metarl.agent.Agent and a dataclass Config")
+    return found
 
 
 def known_names(group: str, own: Collection[str]) -> list[str]:

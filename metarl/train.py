@@ -13,6 +13,7 @@ from metarl.collect import Interrupted, Tasks, WorldsLike, collect
 from metarl.errors import Diverged
 from metarl.evaluate import Evaluation, evaluate
 from metarl.randomness import Draws, Role, generator
+from metarl.trial import repeats
 
 Record = dict[str, float]
 _PATIENCE = 3  # iterations in a row without one finite update
@@ -132,7 +133,7 @@ def _iterate(
     plan, seed, iteration = agent.plan, setting.seed, progress.iteration
     index = choose_tasks(seed, iteration, plan.tasks, len(setting.train))
     # Keyed by place and task, so that a task that is visited twice at once draws twice.
-    draws = Draws.of(seed, iteration, index + len(setting.train) * _repeats(index), plan.replicas)
+    draws = Draws.of(seed, iteration, index + len(setting.train) * repeats(index), plan.replicas)
     began = time.monotonic()
     with acting_threads():
         trial, _ = collect(
@@ -160,12 +161,6 @@ def _iterate(
         unusable=progress.unusable + 1 if lost else 0,
     )
     return after, record
-
-
-def _repeats(index: Tensor) -> Tensor:
-    """How often each entry has occurred before: (0, 0, 1) for (4, 7, 4)."""
-    same = index[:, None] == index[None, :]
-    return same.tril(-1).sum(1)
 
 
 def _crosses(every: int, now: int, before: int) -> bool:

@@ -75,3 +75,9 @@ class Trial:
             total = torch.where(number == k, value, 0.0).sum(0)
             rows.append(torch.where(finished > k, total, torch.nan))
         return torch.stack(rows)
+
+
+def repeats(index: Tensor) -> Tensor:
+    """How often each entry has occurred before: (0, 0, 1) for (4, 7, 4)."""
+    same = index[:, None] == index[None, :]
+    return same.tril(-1).sum(1)

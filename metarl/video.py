@@ -40,8 +40,8 @@ def choose_backend() -> None:
                 return
     tried = f"MUJOCO_GL={asked}" if asked else " nor ".join(f"MUJOCO_GL={b}" for b in _BACKENDS)
     raise UserError(
-        f"no OpenGL to draw a video with (tried {tried}); install libegl1 and libgl1-mesa-dri, or "
-        "libosmesa6 (Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri), and play again"
+        f"no OpenGL to draw with (tried {tried}); install libegl1 and libgl1-mesa-dri, or "
+        "libosmesa6 (Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri), and try again"
     )
 
 

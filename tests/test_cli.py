@@ -365,6 +365,18 @@ def test_show_draws_a_grid_of_tasks_and_names_what_varies(tmp_path: Path, say: S
     assert pixels.shape[1] > 1000 and pixels[..., :3].std() > 10  # not a blank
 
 
+@pytest.mark.parametrize(("words", "answer"), [
+    (("show", "reach", "--seed", -1), "--seed must lie in"),
+    (("check", "os:path"), "os:path is no family"),
+    (("train", "os:path", "reach"), "os:path is no agent"),
+])
+def test_what_cannot_be_meant_is_answered_in_one_line(
+    say: Say, words: tuple[object, ...], answer: str
+) -> None:
+    code, _, err = say(*words)
+    assert code == 2 and answer in err and err.count("\n") == 1
+
+
 def test_show_refuses_a_file_that_is_no_png(say: Say) -> None:
     code, _, err = say("show", "reach", "--out", "reach.jpg")
     assert code == 2 and "must end in .png" in err

@@ -54,6 +54,14 @@ class Idle(CheetahVel):
     parameters = (replace(CheetahVel.parameters[0], physics=True),)
 
 
+class Endless(CheetahVel):
+    parameters = (replace(CheetahVel.parameters[0], train=(0.0, float("inf"))),)
+
+
+class Backward(CheetahVel):
+    parameters = (replace(CheetahVel.parameters[0], train=(3.0, 0.0)),)
+
+
 class Overlapping(CheetahVel):
     parameters = (replace(CheetahVel.parameters[0], ood=((2.0, 4.0),)),)
 
@@ -86,6 +94,8 @@ class Hopeless(CheetahVel):
     (Fallen(), "`terminated` is true at once"),
     (Raising(), r"KeyError: 'flange' \(.*test_contract\.py:\d+\)"),
     (Idle(), "velocity changes no field of the model"),
+    (Endless(), r"velocity: \(0\.0, inf\) is not finite"),
+    (Backward(), r"velocity: the range \(3\.0, 0\.0\) is empty or backward"),
     (Overlapping(), r"ood range \(2\.0, 4\.0\) overlaps the train range"),
     (Disguised(), "mass_torso changes the model; drop physics=False"),
     (Refusing(), "MuJoCo refuses this task"),

@@ -126,15 +126,6 @@ def test_a_radius_on_a_disc_is_drawn_by_area() -> None:
 # Episodes.
 
 
-def test_the_observation_never_contains_the_task(family: Family) -> None:
-    worlds = Worlds(family, 1)
-    seen = []
-    for task in (*sample_tasks(family, "train", 3), *sample_tasks(family, "ood", 3)):
-        worlds.set_tasks(task[None])
-        seen.append(worlds.reset(draws=Draws.of(0, 0, 1)))
-    assert len(torch.cat(seen).unique(dim=0)) == 1
-
-
 def test_a_reset_starts_in_a_state_of_the_models_shape(family: Family) -> None:
     engine = BatchEngine(family, 8)
     task = default_task(family).expand(8, -1)
@@ -425,14 +416,3 @@ def test_a_value_that_is_no_number_is_refused_with_its_unit() -> None:
 def test_a_word_without_equals_is_refused_with_an_example() -> None:
     with pytest.raises(UserError, match=r"name=value, as in velocity=1\.5"):
         parse_task(CheetahVel(), ["velocity"], refuse)
-
-
-def test_the_train_ranges_are_possible_and_the_logarithm_of_one_is_not_zero(
-    family: Family,
-) -> None:
-    for parameter in family.parameters:
-        low, high = parameter.possible
-        for start, end in (parameter.train, *parameter.ood):
-            assert low <= start < end <= high
-            assert math.isfinite(start) and math.isfinite(end)
-            assert parameter.distribution != "log-uniform" or start > 0

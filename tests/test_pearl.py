@@ -11,6 +11,7 @@ from metarl.agents import gaussian
 from metarl.agents.networks import Normalizer, TwinCritic, squashed_gaussian
 from metarl.agents.pearl import Config, Pearl
 from metarl.agents.replay import Replay, Transitions
+from metarl.errors import UserError
 from metarl.randomness import Draws
 from metarl.trial import Trial
 
@@ -159,6 +160,12 @@ def test_policy_and_encoder_are_stepped_less_often_than_the_critics():
         for module in (agent.critic, agent.actor, agent.encoder)
     ]
     assert steps == [6, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["policy_every", "encoder_every"])
+def test_a_pace_of_zero_is_refused(name):
+    with pytest.raises(UserError, match="must be at least 1"):
+        tiny_agent(**{name: 0})
 
 
 def test_an_agent_never_reads_the_task():

@@ -74,7 +74,10 @@ def _parse(
         if not leaving.code:
             raise
     else:
-        return {name: getattr(found, name) for name in groups}
+        filled = {name: getattr(found, name) for name in groups}
+        if not 0 <= getattr(filled["options"], "seed", 0) < 2**32:
+            raise UserError("--seed must lie in [0, 2^32)")
+        return filled
     raise UserError(f"{_one_line(said.getvalue())}; see metarl {verb} --help")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from metarl.cli.common import parse, print_json, show
+from metarl.cli.common import parse, print_json, show, warn
 from metarl.errors import UserError
 from metarl.video import choose_backend
 
@@ -37,17 +37,24 @@ def run(argv: list[str]) -> int:
     if options.rows < 1:
         raise UserError(f"--rows {options.rows} must be at least 1")
     # MuJoCo chooses its OpenGL while it is imported, hence the imports below.
-    choose_backend()
+    problem = ""
+    try:
+        choose_backend()
+    except UserError as error:
+        problem = str(error)
     from metarl import api
     from metarl.cli.list import as_json, parameters
 
     family = api.build_family(options.family, plugins=[options.family])
-    _draw(family, options, out)
+    if not problem:
+        _draw(family, options, out)
     if options.json:
-        print_json({**as_json(family), "picture": str(out)})
+        print_json({**as_json(family), "picture": None if problem else str(out)})
     else:
         show(parameters(family))
-        show(f"picture: {out}")
+        show("no picture" if problem else f"picture: {out}")
+    if problem:
+        warn(problem)
     return 0
 
 

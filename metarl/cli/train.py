@@ -198,8 +198,6 @@ def _check(options: Options) -> None:
     for name in ("steps", "evaluate_every", "evaluation_episodes"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-    if not 0 <= options.seed < 2**32:
-        raise UserError("--seed must lie in [0, 2^32)")
 
 
 def _report(run: Run, outcome: Outcome) -> None:
