@@ -29,6 +29,7 @@ class Parameter:
     physics: bool = True  # False: no field of the model depends on it (a goal, a target speed)
     possible: Interval = (-float("inf"), float("inf"))  # beyond this a value makes no sense
     values: tuple[float, ...] = ()  # all that it can be, where it is a choice; the first: default
+    labels: tuple[str, ...] = ()  # what the values are called, where they are not numbers
 
     def draw(self, u: float, v: float, split: Split) -> float:
         """The value at the uniform numbers u (within an interval) and v (which interval)."""
@@ -39,6 +40,10 @@ class Parameter:
         if self.distribution == "disc":
             return (low**2 + (high**2 - low**2) * u) ** 0.5
         return low + (high - low) * u
+
+    def words(self, value: float) -> str:
+        """A value as people write it: a label, or a short number."""
+        return self.labels[self.values.index(value)] if self.labels else f"{value:.4g}"
 
     @property
     def default(self) -> float:
@@ -95,7 +100,8 @@ class Family(Protocol):
     parameters: tuple[Parameter, ...]  # what varies: the columns of a task (D)
     control_step: float  # s between two actions
     horizon: int  # control steps of an episode; reaching it is a time limit, never a terminal
-    action_scale: float = 1.0  # times an action, clamped to [-1, 1], is what reaches the actuators
+    action_scale: float = 1.0  # times an action, clamped to [-1, 1], is what `control` gets
+    commands: int = 0  # numbers of an action (A), for a family with a `control`; else the actuators
     task_counts: tuple[int, int] = (100, 30)  # how many train tasks; how many test and ood tasks
 
     def spec(self) -> mujoco.MjSpec:
@@ -113,8 +119,13 @@ class Family(Protocol):
         """What the agent sees: (N, O). Never contains the task."""
         ...
 
+    def control(self, frame: Frame, action: Tensor) -> Tensor:
+        """What the actuators get of an action (N, A) in [-1, 1]: shares of their ranges, (N, U) in
+        [-1, 1]. As it is, by default; a tool's velocity may become those of an arm's joints."""
+        return action
+
     def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        """Reward of one control step (N,); `action` (N, A) is what reached the actuators."""
+        """Reward of one control step (N,); `action` (N, A) is in [-1, 1]."""
         ...
 
     def terminated(self, frame: Frame) -> Tensor:
@@ -198,6 +209,10 @@ def parse_task(
 
 
 def _value(parameter: Parameter, text: str, warn: Callable[[str], None]) -> float:
+    if parameter.labels:
+        if text not in parameter.labels:
+            raise unknown(parameter.name, text, parameter.labels)
+        return parameter.values[parameter.labels.index(text)]
     try:
         value = float(text)
     except ValueError:

@@ -33,6 +33,7 @@ class Worlds:
         self._draws = Draws.of(0, 0, rows)
         low, high = self.engine.model.actuator_ctrlrange.T.copy()
         self._centre, self._half = (low + high) / 2, (high - low) / 2
+        self._controls = type(family).control is not Family.control
         self._never_terminates = type(family).terminated is Family.terminated
         self.set_tasks(self.tasks)
         self.frame = self._start(self._all)
@@ -41,9 +42,8 @@ class Worlds:
     @property
     def shapes(self) -> Shapes:
         """The sizes that an agent must know."""
-        return Shapes(
-            self.obs.shape[1], len(self._half), self.tasks.shape[1], self.family.horizon
-        )
+        actions = self.family.commands or len(self._half)
+        return Shapes(self.obs.shape[1], actions, self.tasks.shape[1], self.family.horizon)
 
     def set_tasks(self, tasks: Tensor) -> None:
         """Give row i task i of (N, D), at once: reset after it."""
@@ -70,8 +70,8 @@ class Worlds:
         return self.obs
 
     def step(self, action: Tensor, mask: Tensor | None = None, autoreset: bool = True) -> Steps:
-        """One control step of the masked rows (all by default) with action (N, A): the actuators
-        get it times the family's `action_scale`, clamped to [-1, 1]; the steps keep it as it is.
+        """One control step of the masked rows (all by default) with action (N, A): the family's
+        `control` gets it times `action_scale`, clamped to [-1, 1]; the steps keep it as it is.
 
         Ended rows are reset before it returns, unless `autoreset` is off; `obs` is then what the
         next action must answer, while `next_obs` in the steps is the episode's own last word.
@@ -83,16 +83,16 @@ class Worlds:
         exact = self.family.action_scale * action.numpy().astype(np.float64)
         np.minimum(exact, 1.0, out=exact)
         np.maximum(exact, -1.0, out=exact)
-        control = self._half * exact
+        before, obs, applied = self.frame, self.obs, torch.from_numpy(exact)
+        shares = self.family.control(before, applied).numpy() if self._controls else exact
+        control = self._half * shares
         control += self._centre
-        before, obs = self.frame, self.obs
         failed = self.engine.step(control, None if mask is None else rows)
         if broken is not None:
             failed |= broken & rows
         self._step += rows
         self.frame = after = self.engine.frame()
         next_obs = self.family.observe(after).float()
-        applied = torch.from_numpy(exact)
         reward = self.family.reward(before, applied, after, self.tasks).float()
         if mask is not None or failed.any():
             valid = torch.from_numpy(rows & ~failed)

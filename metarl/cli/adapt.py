@@ -101,8 +101,8 @@ def _report(
     family: Family, task: dict[str, float], rows: list[Row], lived: tuple[int, int], path: Path
 ) -> None:
     """Print a table; `lived` is how many episodes, and how many rollouts each of them was."""
-    units = {p.name: p.unit for p in family.parameters}
-    said = ", ".join(f"{name} {value:g} {units[name]}" for name, value in task.items())
+    said = ", ".join(f"{p.name} {p.words(task[p.name])} {p.unit}".strip()
+                     for p in family.parameters)
     episodes, rollouts = lived
     seconds = episodes * rollouts * family.horizon * family.control_step
     times = "" if rollouts == 1 else f" of {rollouts} rollouts each"

@@ -75,7 +75,7 @@ def _interval(interval: Interval) -> str:
 
 def _range(parameter: Parameter) -> str:
     if parameter.values:
-        return ", ".join(f"{value:g}" for value in parameter.values)
+        return ", ".join(map(parameter.words, parameter.values))
     scale = {"uniform": "", "log-uniform": " (log)", "disc": " (by area)"}
     return _interval(parameter.train) + scale[parameter.distribution]
 
@@ -92,7 +92,7 @@ def as_json(family: Any) -> dict[str, Any]:
         "horizon": family.horizon, "control_step_s": family.control_step,
         "parameters": [
             {"name": p.name, "unit": p.unit, "meaning": p.meaning, "train": p.train, "ood": p.ood,
-             "distribution": p.distribution, "values": p.values}
+             "distribution": p.distribution, "values": p.labels or p.values}
             for p in family.parameters
         ],
     }

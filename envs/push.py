@@ -1,0 +1,148 @@
+"""push: an arm that must push an object it has never met to a hidden place on the table.
+
+After Meta-World's push (Yu et al. 2020), whose object and friction never change; here shape, size,
+mass, centre of mass and friction are hidden as well as the goal. The arm holds a stick upright and
+moves it over the table; it sees where the object is and how it is turned, but not what it is like.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mujoco
+import torch
+from torch import Tensor
+
+from metarl.envs.arm_model import GREY, add_sensor, arm_spec
+from metarl.envs.family import Frame, Parameter, Random, Start
+from metarl.envs.kinematics import downward
+from metarl.envs.objects import (
+    HEIGHT, SHAPES, add_object, parts, round_size, shape_object, shape_parameter,
+)
+from metarl.envs.tabletop import SPEED, Tabletop, limited, lying, yaw
+
+_STICK = 0.01  # m, its radius at scale 1
+_TIP = 0.02  # m, how far above the table the tip is held, at scale 1
+_NEAR = 0.03  # m, success, at scale 1
+_SIZE = (0.03, 0.045)  # m, half of the object's width, at scale 1
+
+
+@dataclass(frozen=True)
+class Push(Tabletop):
+    """An arm that must push an object it has never met to a hidden place."""
+
+    horizon: int = 150  # control steps of an episode (7.5 s)
+
+    name = "push"
+    commands = 2  # the tool's velocity along x and y, of SPEED
+    tip = (-0.1, 0.0, _TIP)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What varies: the goal's range and the object's size go with the arm's."""
+        scale, (x, _, _) = self.body.scale, self.place(0, 0, 0)
+        return (
+            Parameter("goal_x", "m", "goal, forward of the base",
+                      (x + 0.1 * scale, x + 0.2 * scale), physics=False, possible=(-1.2, 1.2)),
+            Parameter("goal_y", "m", "goal, left of the base", (-0.15 * scale, 0.15 * scale),
+                      physics=False, possible=(-1.2, 1.2)),
+            shape_parameter(),
+            Parameter("size", "m", f"half of the object's width, in steps of {2.5 * scale:g} mm",
+                      (_SIZE[0] * scale, _SIZE[1] * scale),
+                      ood=((_SIZE[1] * scale, 0.055 * scale),), possible=(0.01, 0.06)),
+            Parameter("mass", "kg", "the object's mass", (0.1 * scale, 0.8 * scale),
+                      ood=((0.8 * scale, 1.2 * scale),), possible=(1e-3, 5.0)),
+            Parameter("com_x", "m", "centre of mass, off the object's middle along its x",
+                      (-0.01 * scale, 0.01 * scale), possible=(-0.03, 0.03)),
+            Parameter("com_y", "m", "centre of mass, off the object's middle along its y",
+                      (-0.01 * scale, 0.01 * scale), possible=(-0.03, 0.03)),
+            Parameter("friction", "", "friction of the object with all it touches", (0.2, 0.6),
+                      ood=((0.6, 0.8),), possible=(0.0, 5.0)),
+        )
+
+    def spec(self) -> mujoco.MjSpec:
+        arm = self.body
+        spec = arm_spec(arm)
+        radius = _STICK * arm.scale
+        spec.geom("floor").contype = spec.geom("floor").conaffinity = 1
+        hand = spec.body("hand")
+        # The tip, a sphere's middle, is where kinematics puts the tool's end.
+        stick = hand.add_geom(name="stick", type=mujoco.mjtGeom.mjGEOM_CAPSULE, mass=0.05,
+                              fromto=[0, 0, 0, 0, 0, arm.tool], size=[radius, 0, 0], rgba=GREY)
+        stick.contype, stick.conaffinity = 2, 0
+        add_object(spec, arm.scale)
+        for geom in parts(spec):
+            geom.contype, geom.conaffinity, geom.priority = 1, 3, 1
+        hand.add_site(name="tip", pos=[0, 0, arm.tool])
+        add_sensor(spec, "tip", "framepos", "tip")
+        add_sensor(spec, "tip_velocity", "framelinvel", "tip")
+        add_sensor(spec, "object", "framepos", "object")
+        add_sensor(spec, "object_turn", "framequat", "object")
+        return spec
+
+    def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
+        shape_object(spec, SHAPES[int(task["shape"])], task["size"], self.body.scale,
+                     task["mass"], (task["com_x"], task["com_y"]))
+        for geom in parts(spec):
+            geom.friction[0] = task["friction"]
+
+    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+        scale = self.body.scale
+        arm = self.start(frame, random)
+        middle = torch.tensor(self.place(0, 0, 0)[:2], dtype=torch.float64)
+        xy = middle + scale * random.uniform(-0.02, 0.02, 2)
+        height = torch.tensor([HEIGHT * round_size(size, scale) for size in task[:, 3].tolist()])
+        turned = random.uniform(-torch.pi, torch.pi)
+        qpos = torch.cat([arm, lying(xy, height.double(), turned)], 1)
+        return Start(qpos, torch.zeros_like(frame.qvel), act=arm.clone())
+
+    def control(self, frame: Frame, action: Tensor) -> Tensor:
+        up = 5.0 * (_TIP * self.body.scale - frame.sensors["tip"][:, 2:])  # m/s, back to its height
+        return self.steer(frame, torch.cat([limited(SPEED * action), up], 1))
+
+    def observe(self, frame: Frame) -> Tensor:
+        tip, place = frame.sensors["tip"], frame.sensors["object"][:, :2]
+        velocity = frame.sensors["tip_velocity"][:, :2]
+        return torch.cat([tip[:, :2], velocity, place, yaw(frame.sensors["object_turn"])], 1)
+
+    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+        scale = self.body.scale
+        distance = _distance(after, task) / scale
+        apart = (after.sensors["tip"] - after.sensors["object"])[:, :2].norm(dim=1) / scale
+        return -5 * distance - 0.5 * (distance + 0.01).log() - apart
+
+    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+        distance = _distance(frame, task)
+        return {"success": (distance < _NEAR * self.body.scale).double(), "distance [m]": distance}
+
+    def expert(self, frame: Frame, task: Tensor) -> Tensor:
+        """Push from behind, along the line to the goal; where the stick has slipped off to the
+        side, let go, go round the object at a distance, and push again."""
+        scale = self.body.scale
+        tip, place = frame.sensors["tip"][:, :2], frame.sensors["object"][:, :2]
+        left = task[:, :2] - place
+        distance = left.norm(dim=1, keepdim=True)
+        ahead = left / distance.clamp(min=1e-6)
+        offset = tip - place
+        apart = offset.norm(dim=1, keepdim=True)
+        outward = offset / apart.clamp(min=1e-6)
+        behind = -(outward * ahead).sum(1, keepdim=True)  # cosine: 1 straight behind
+        across = torch.stack([-ahead[:, 1], ahead[:, 0]], 1)
+        off = (outward * across).sum(1, keepdim=True)  # sine
+        clear = 1.45 * task[:, 3:4] + 1.5 * _STICK * scale
+        sideways = torch.stack([-outward[:, 1], outward[:, 0]], 1) * off.sign()
+        gap = clear - apart
+        orbit = 5 * gap * outward + 0.2 * (1 - gap.abs() / (0.3 * clear)).clamp(min=0) * sideways
+        pace = (2 * distance).clamp(0.03, 0.12)
+        push = pace * ahead - 3 * pace * off * across
+        aligned = behind > torch.where(apart < 0.9 * clear, 0.75, 0.96)
+        velocity = torch.where(aligned, push, orbit)
+        velocity = torch.where(distance < 0.015 * scale, 0.0, velocity)
+        return limited(velocity) / SPEED
+
+    def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
+        return {"goal": (task["goal_x"], task["goal_y"], 0.0)}
+
+
+def _distance(frame: Frame, task: Tensor) -> Tensor:
+    """How far the object is from its goal, (N,) m."""
+    return (frame.sensors["object"][:, :2] - task[:, :2]).norm(dim=1)

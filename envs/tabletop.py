@@ -1,0 +1,77 @@
+"""What tasks on a table share: an arm whose tool points straight down, moved by its velocity.
+
+An action is a velocity of the tool; the arm's joints follow by resolved motion rate control, within
+a safe fraction of their limits, as they would on a real arm.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.envs.arm_model import SAFE_FRACTION
+from metarl.envs.arms import ARMS, Arm, ArmName
+from metarl.envs.family import Family, Frame, Random
+from metarl.envs.kinematics import (
+    at_most, downward, forward, joint_speeds, rotation_error, solve,
+)
+
+SPEED = 0.25  # m/s of the tool at most, what ISO 10218's family of standards calls reduced speed
+_RETURN = 5.0  # 1/s, how fast the tool turns back to straight down
+
+
+@dataclass(frozen=True)
+class Tabletop(Family):
+    """An arm over a table, without a task."""
+
+    arm: ArmName = "fr3"  # FR3 (7 joints), UR5e (6) or SO-101 (5)
+
+    control_step = 0.05  # s: 20 Hz
+    tip: ClassVar[tuple[float, float, float]]  # m, where the tool's tip starts, at scale 1: from the
+    # middle of the bench, and above the table
+
+    @property
+    def body(self) -> Arm:
+        """The arm's numbers."""
+        return ARMS[self.arm]
+
+    def place(self, x: float, y: float, z: float) -> tuple[float, float, float]:
+        """A place [m] over the table, of numbers at scale 1 from the middle of the bench."""
+        scale = self.body.scale
+        return self.body.bench[0] + scale * x, scale * y, scale * z
+
+    def start(self, frame: Frame, random: Random) -> Tensor:
+        """Joint angles (N, J) of the tool's tip at its start, a little off."""
+        arm = self.body
+        angles = solve(arm, self.place(*self.tip), downward(arm).numpy(), arm.tool)
+        return torch.from_numpy(angles) + random.uniform(-0.01, 0.01, len(angles))
+
+    def steer(self, frame: Frame, velocity: Tensor) -> Tensor:
+        """Shares (N, J) of the joints' ranges that move the tool with a velocity (N, 3) [m/s]."""
+        arm = self.body
+        joints = len(arm.joints)
+        pose = forward(arm, frame.qpos[:, :joints], arm.tool)
+        turn = _RETURN * rotation_error(downward(arm), pose.rotation)
+        speeds = joint_speeds(pose.jacobian, torch.cat([velocity, turn], 1))
+        return at_most(speeds, torch.from_numpy(SAFE_FRACTION * arm.speeds))
+
+
+def limited(velocity: Tensor) -> Tensor:
+    """Velocities (N, D) [m/s], slowed down to SPEED."""
+    return velocity * (SPEED / velocity.norm(dim=1, keepdim=True).clamp(min=SPEED))
+
+
+def yaw(quaternion: Tensor) -> Tensor:
+    """Cosine and sine (N, 2) of how a body is turned about the vertical, from its quaternion."""
+    w, x, y, z = quaternion.T
+    planar = torch.stack([1 - 2 * (y * y + z * z), 2 * (w * z + x * y)], 1)
+    return planar / planar.norm(dim=1, keepdim=True).clamp(min=1e-9)
+
+
+def lying(xy: Tensor, z: Tensor, angle: Tensor) -> Tensor:
+    """A free joint's coordinates (N, 7) at places (N, 2) and heights (N,) [m], turned by angles
+    (N,) [rad]."""
+    half, zero = angle / 2, torch.zeros_like(angle)
+    return torch.cat([xy, torch.stack([z, half.cos(), zero, zero, half.sin()], 1)], 1)
