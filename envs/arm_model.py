@@ -102,10 +102,21 @@ def _quaternion(turned: np.ndarray) -> np.ndarray:
 
 
 def _scenery(spec: mujoco.MjSpec, arm: Arm) -> None:
-    size = arm.goals[0][1] / 0.65  # of what is to be seen, where the FR3's is 1
     floor = add_scenery(spec, size=3, light=(1, -1, 3), spot=True)
     floor.contype = floor.conaffinity = 0
-    spec.worldbody.add_camera(
-        name="view", pos=[1.7 * size, -1.2 * size, 1.0 * size],
-        xyaxes=[0.577, 0.816, 0, -0.31, 0.22, 0.924],
-    )
+    spec.worldbody.add_camera(name="view")
+    reach = arm.goals[0][1]
+    aim_camera(spec, (0.35 * reach, 0.0, 0.45 * reach), 2.5 * reach)
+
+
+def aim_camera(
+    spec: mujoco.MjSpec, target: tuple[float, float, float], distance: float
+) -> None:
+    """Let the camera `view` look at a place [m] from a distance [m], ahead, aside and above."""
+    backward = np.array([0.68, -0.58, 0.45])
+    backward /= np.linalg.norm(backward)
+    right = np.cross([0, 0, 1], backward)
+    right /= np.linalg.norm(right)
+    camera = spec.camera("view")
+    camera.pos = np.array(target) + distance * backward
+    camera.quat = _quaternion(np.stack([right, np.cross(backward, right), backward], 1))

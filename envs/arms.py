@@ -42,9 +42,9 @@ class Joint:
 class Arm:
     """An arm, and the part of its surroundings that tasks use."""
 
-    name: str
+    name: ArmName
     joints: tuple[Joint, ...]
-    flange: tuple[Vector, Vector]  # place [m] and turn [rad] in the last joint's frame; z points out
+    flange: tuple[Vector, Vector]  # place [m] and turn [rad] in the last joint's frame; z: outward
     base: float  # rad, how the arm is turned about the vertical, so that it works toward +x
     home: tuple[float, ...]  # rad
     joint_damping: float  # N m s/rad, passive

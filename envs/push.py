@@ -14,9 +14,14 @@ from torch import Tensor
 
 from metarl.envs.arm_model import GREY, add_sensor, arm_spec
 from metarl.envs.family import Frame, Parameter, Random, Start
-from metarl.envs.kinematics import downward
 from metarl.envs.objects import (
-    HEIGHT, SHAPES, add_object, parts, round_size, shape_object, shape_parameter,
+    HEIGHT,
+    SHAPES,
+    add_object,
+    parts,
+    round_size,
+    shape_object,
+    shape_parameter,
 )
 from metarl.envs.tabletop import SPEED, Tabletop, limited, lying, yaw
 
@@ -62,6 +67,7 @@ class Push(Tabletop):
     def spec(self) -> mujoco.MjSpec:
         arm = self.body
         spec = arm_spec(arm)
+        self.watch(spec)
         radius = _STICK * arm.scale
         spec.geom("floor").contype = spec.geom("floor").conaffinity = 1
         hand = spec.body("hand")

@@ -5,17 +5,23 @@ a safe fraction of their limits, as they would on a real arm.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
-import numpy as np
+import mujoco
 import torch
 from torch import Tensor
 
-from metarl.envs.arm_model import SAFE_FRACTION
+from metarl.envs.arm_model import SAFE_FRACTION, aim_camera
 from metarl.envs.arms import ARMS, Arm, ArmName
 from metarl.envs.family import Family, Frame, Random
 from metarl.envs.kinematics import (
-    at_most, downward, forward, joint_speeds, rotation_error, solve,
+    at_most,
+    downward,
+    forward,
+    joint_speeds,
+    rotation_error,
+    solve,
 )
 
 SPEED = 0.25  # m/s of the tool at most, what ISO 10218's family of standards calls reduced speed
@@ -29,8 +35,8 @@ class Tabletop(Family):
     arm: ArmName = "fr3"  # FR3 (7 joints), UR5e (6) or SO-101 (5)
 
     control_step = 0.05  # s: 20 Hz
-    tip: ClassVar[tuple[float, float, float]]  # m, where the tool's tip starts, at scale 1: from the
-    # middle of the bench, and above the table
+    # Where the tool's tip starts: m at scale 1, from the middle of the bench and above the table.
+    tip: ClassVar[tuple[float, float, float]]
 
     @property
     def body(self) -> Arm:
@@ -42,11 +48,14 @@ class Tabletop(Family):
         scale = self.body.scale
         return self.body.bench[0] + scale * x, scale * y, scale * z
 
+    def watch(self, spec: mujoco.MjSpec, distance: float = 0.9) -> None:
+        """Draw the table from nearby, `distance` metres at scale 1 from where it happens."""
+        aim_camera(spec, self.place(0.05, 0, 0.05), distance * self.body.scale)
+
     def start(self, frame: Frame, random: Random) -> Tensor:
         """Joint angles (N, J) of the tool's tip at its start, a little off."""
-        arm = self.body
-        angles = solve(arm, self.place(*self.tip), downward(arm).numpy(), arm.tool)
-        return torch.from_numpy(angles) + random.uniform(-0.01, 0.01, len(angles))
+        angles = _ready(self.body, self.place(*self.tip))
+        return angles + random.uniform(-0.01, 0.01, len(angles))
 
     def steer(self, frame: Frame, velocity: Tensor) -> Tensor:
         """Shares (N, J) of the joints' ranges that move the tool with a velocity (N, 3) [m/s]."""
@@ -56,6 +65,12 @@ class Tabletop(Family):
         turn = _RETURN * rotation_error(downward(arm), pose.rotation)
         speeds = joint_speeds(pose.jacobian, torch.cat([velocity, turn], 1))
         return at_most(speeds, torch.from_numpy(SAFE_FRACTION * arm.speeds))
+
+
+@lru_cache
+def _ready(arm: Arm, place: tuple[float, float, float]) -> Tensor:
+    """Joint angles (J,) that hold the tool's tip at a place [m], pointing down."""
+    return torch.from_numpy(solve(arm, place, downward(arm).numpy(), arm.tool))
 
 
 def limited(velocity: Tensor) -> Tensor:

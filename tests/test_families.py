@@ -15,6 +15,7 @@ import torch
 from metarl.envs import FAMILIES
 from metarl.envs.ant_dir import AntDir
 from metarl.envs.ant_goal import AntGoal
+from metarl.envs.arms import ARMS
 from metarl.envs.cheetah_dir import CheetahDir
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.engine import BatchEngine
@@ -30,7 +31,7 @@ from metarl.envs.family import (
 )
 from metarl.envs.hopper_params import HopperParams
 from metarl.envs.planar import Planar
-from metarl.envs.reach import _HOME, Reach
+from metarl.envs.reach import Reach
 from metarl.envs.walker_params import WalkerParams
 from metarl.envs.worlds import Worlds
 from metarl.errors import UserError
@@ -359,7 +360,7 @@ def flanges(places: list[list[float]]) -> Frame:
 def test_the_arm_starts_at_rest_close_to_home_with_its_servos_there() -> None:
     frame = flanges([[0.0, 0.0, 0.0]] * 300)
     start = Reach().reset(frame, torch.zeros(300, 6), Random(Draws.of(0, 0, 300), 0))
-    away = (start.qpos - torch.tensor(_HOME).double()).abs().max()
+    away = (start.qpos - torch.tensor(ARMS["fr3"].home).double()).abs().max()
     assert 0.049 < away <= 0.05  # U(-0.05, 0.05)
     assert start.act is not None and torch.equal(start.act, start.qpos)
     assert not start.qvel.any()
