@@ -4,8 +4,10 @@ from typing import Any
 
 from metarl.agents.maml import Maml
 from metarl.agents.pearl import Pearl
+from metarl.agents.rl2 import Rl2
 
 AGENTS: dict[str, Any] = {
     "maml": Maml,
     "pearl": Pearl,
+    "rl2": Rl2,
 }

@@ -1,0 +1,25 @@
+"""A recurrent memory of a trial: what an agent that remembers knows of its hidden task."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class GruMemory(nn.Module):
+    """A gated recurrent unit (Cho et al. 2014) over embedded inputs."""
+
+    def __init__(self, inputs: int, embedding: int, size: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.size = size
+        self.embed = nn.utils.skip_init(nn.Linear, inputs, embedding)
+        with torch.random.fork_rng(devices=[]):  # its own weights, replaced below, draw from there
+            self.gru = nn.GRU(embedding, size)
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                bound = 1 / math.sqrt(inputs if name.startswith("embed") else size)
+                weight.uniform_(-bound, bound, generator=generator)
+
+    def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """The states (T, N, S) after each of the inputs (T, N, I), from a state (N, S)."""
+        return self.gru(self.embed(inputs).tanh(), hidden[None])[0]

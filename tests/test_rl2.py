@@ -1,0 +1,94 @@
+"""RL2's memory and its PPO over whole trials, against arithmetic done by hand."""
+
+import pytest
+import torch
+from test_agents import Line, lived, tiny
+
+from metarl.agent import Shapes
+from metarl.agents.rl2 import Config, Rl2, _log_likelihood
+from metarl.collect import Tasks, collect
+from metarl.evaluate import evaluate
+from metarl.randomness import Draws
+
+SHAPES = Shapes(obs=3, action=2, task=1, horizon=5)
+
+
+def test_what_is_inferred_step_by_step_is_what_is_learned_from() -> None:
+    agent = tiny("rl2")
+    trial = lived(agent)
+    agent.normalizer.update(trial.obs)
+    agent.scale.update(trial.reward[..., None])
+    belief = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
+    inputs = agent._inputs(trial.obs, trial.action, trial.reward, trial.last)
+    states = agent._states(inputs)
+    for t in range(len(trial)):
+        torch.testing.assert_close(belief.state, states[t])
+        belief = agent.infer(belief, trial.step(t))
+    torch.testing.assert_close(belief.state, states[-1])
+
+
+def test_the_memory_outlives_an_episode() -> None:
+    agent = tiny("rl2")
+    trial = lived(agent)
+    belief = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
+    for t in range(SHAPES.horizon):
+        belief = agent.infer(belief, trial.step(t))
+    assert trial.last[SHAPES.horizon - 1].all()
+    assert belief.state.abs().min() > 0
+
+
+def test_returns_run_across_the_ends_of_episodes() -> None:
+    # A reward of 1 in the very last step of two episodes of 5 steps, discount 0.5, lambda 1 and a
+    # value of nothing: seen from the first step it is worth 0.5^9, though an episode ends between.
+    agent = Rl2(Config(memory=8, hidden=8, discount=0.5, decay=1.0), SHAPES, 0, torch.device("cpu"))
+    with torch.no_grad():
+        for parameter in agent.critic.parameters():
+            parameter.zero_()
+    trial = lived(tiny("rl2"))
+    trial.reward.zero_()
+    trial.reward[-1] = 1.0
+    target = agent._lived(trial).target
+    assert target[:, 0].tolist() == pytest.approx([0.5**k for k in range(9, -1, -1)], rel=1e-5)
+
+
+def test_the_likelihood_is_that_of_torch() -> None:
+    mean, log_std = torch.tensor([[0.3, -0.2]]), torch.tensor([0.1, -0.5])
+    action = torch.tensor([[1.0, 0.5]])
+    expected = torch.distributions.Normal(mean, log_std.exp()).log_prob(action).sum(-1)
+    torch.testing.assert_close(_log_likelihood(action, mean, log_std), expected)
+
+
+def test_no_gradient_follows_a_ratio_that_has_gone_too_far() -> None:
+    # Had the trials been 2.7 times less likely than now, a further increase would gain nothing.
+    agent = Rl2(Config(memory=8, hidden=8, max_gradient=1e9), SHAPES, 0, torch.device("cpu"))
+    data = agent._lived(lived(agent))
+    far = data._replace(log_likelihood=data.log_likelihood - 1, advantage=data.advantage.abs())
+    assert agent._descend(far, torch.arange(data.obs.shape[1]))["policy/clipped"] == 1.0
+    assert agent.actor.log_std.grad is not None
+    # What remains is the entropy's own: its derivative by a log-deviation is 1.
+    assert agent.actor.log_std.grad.tolist() == pytest.approx(
+        [-agent.config.entropy] * 2, rel=1e-3)
+
+
+def test_rewards_are_scaled_by_the_deviation_of_their_discounted_sums() -> None:
+    # 1, 1 with discount 0.5 sums up to 1 and 1.5; a thousand times the rewards, the same inputs.
+    agent = Rl2(Config(discount=0.5), SHAPES, 0, torch.device("cpu"))
+    assert agent._sums(torch.ones(2, 1)).flatten().tolist() == [1.0, 1.5]
+    agent.scale.update(1000 * torch.randn(50, 1, generator=torch.Generator().manual_seed(0)))
+    assert agent._reward_scale().item() == pytest.approx(1e-3, rel=0.3)
+
+
+def test_after_training_the_second_episode_knows_where_to_go() -> None:
+    config = Config(tasks=32, replicas=2, memory=32, embedding=16, hidden=32, rate=3e-3, std=0.5,
+                    epochs=6)
+    agent = Rl2(config, SHAPES, 0, torch.device("cpu"))
+    tasks = torch.linspace(-1, 1, 32)[:, None].double()
+    worlds = Line(64)
+    for iteration in range(40):
+        draws = Draws.of(0, iteration, 32, 2)
+        trial, _ = collect(worlds, agent, Tasks(tasks, torch.arange(32), 2), 2, draws)
+        agent.learn(trial, 0, iteration)
+    result = evaluate(worlds, agent, tasks, 2, seed=0)
+    # Standing still costs 5 x 0.516 = 2.6 on average.
+    assert result.before > -2.6
+    assert result.after > -1.2
