@@ -10,6 +10,9 @@ Difficulty rises from 0, flat ground, to 1; what it means is metres, the same fo
 A task's difficulty is any number, but there are ten terrains of each kind: it is rounded up to the
 next tenth. So tasks beyond the trained range are on terrains that were never trained on.
 
+The ground's friction alone counts. Friction cones are pyramids, MuJoCo's default and that of the
+same robots on planes: along their diagonals a foot holds by 0.7 of it.
+
 All begin with the same flat platform, on which the robot starts: from behind the robot to 1.5 m
 ahead of it. A robot that leaves the field has left the track, which ends its episode.
 """

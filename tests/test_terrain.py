@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from metarl.envs import ant_terrain, walker_terrain
+from metarl.envs.ant_dir import AntDir
 from metarl.envs.ant_terrain import AntTerrain
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import Family, Frame, Start, sample_tasks
@@ -164,6 +165,37 @@ def test_rows_on_all_terrains_live_as_each_would_alone_bit_for_bit(on_terrain: F
     assert all(np.array_equal(end.numpy(), data.qpos) for end, data in
                zip(ends, alone, strict=True))
     assert len(ends.unique(dim=0)) == 17  # the four at difficulty 0 are one and the same
+
+
+@BOTH
+def test_no_robot_falls_through_the_ground(on_terrain: Family) -> None:
+    field = ANT if isinstance(on_terrain, AntTerrain) else WALKER
+    up = 2 if isinstance(on_terrain, AntTerrain) else 1
+    engine = BatchEngine(on_terrain, 4)
+    engine.set_tasks(torch.stack([task(kind, 1.0) for kind in KINDS]))
+    frame = engine.default_frame()
+    frame.qpos[:, 0] += 8.0
+    frame.qpos[:, up] += torch.tensor([2.6, 0.5, 3.2, 0.5])  # m; the stairs are 2.6 m up there
+    engine.reset(np.ones(4, bool), Start(frame.qpos, frame.qvel))
+    for control in np.random.default_rng(0).uniform(-1, 1, (150, 4, engine.model.nu)):
+        engine.step(control)
+        place = engine.frame().qpos[:, [0, up]].numpy()
+        for (x, z), kind in zip(place, KINDS, strict=True):
+            lowest = heights(field, kind, 10).min(0)
+            assert z > np.interp(x, field.columns(kind), lowest)
+            assert -3 < x < field.ahead
+
+
+def test_an_ant_falls_on_a_flat_field_as_on_a_plane() -> None:
+    ends = []
+    for family in (AntTerrain(), AntDir()):
+        spec = family.spec()
+        spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC  # a pyramid's axes differ between the two
+        model = spec.compile()
+        data = mujoco.MjData(model)
+        mujoco.mj_step(model, data, 500)  # 5 s: it falls on its feet, which slip outward
+        ends.append(data.qpos.copy())
+    assert ends[0] == pytest.approx(ends[1], abs=1e-6)
 
 
 @BOTH
