@@ -4,23 +4,29 @@ import gymnasium
 
 from metarl.envs.ant_dir import AntDir
 from metarl.envs.ant_goal import AntGoal
+from metarl.envs.ant_terrain import AntTerrain
 from metarl.envs.cheetah_dir import CheetahDir
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.family import Family
 from metarl.envs.hopper_params import HopperParams
+from metarl.envs.humanoid_dir import HumanoidDir
 from metarl.envs.push import Push
 from metarl.envs.reach import Reach
 from metarl.envs.walker_params import WalkerParams
+from metarl.envs.walker_terrain import WalkerTerrain
 
 FAMILIES: dict[str, type[Family]] = {
     "ant-dir": AntDir,
     "ant-goal": AntGoal,
+    "ant-terrain": AntTerrain,
     "cheetah-dir": CheetahDir,
     "cheetah-vel": CheetahVel,
     "hopper-params": HopperParams,
+    "humanoid-dir": HumanoidDir,
     "push": Push,
     "reach": Reach,
     "walker-params": WalkerParams,
+    "walker-terrain": WalkerTerrain,
 }
 
 for _name in FAMILIES:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metarl.envs.family import Frame
-from metarl.envs.planar import Leg, Planar
+from metarl.envs.planar import Leg
+from metarl.envs.planar_params import PlanarParams
 
 
 @dataclass(frozen=True)
-class HopperParams(Planar):
+class HopperParams(PlanarParams):
     """A planar hopper with a hidden body."""
 
     name = "hopper-params"

@@ -1,28 +1,21 @@
-"""Planar robots with a hidden body: a torso on one or two legs, from primitives.
+"""Planar robots: a torso on one or two legs, from primitives.
 
 Lengths, gears and friction are those of the randomised-parameter models of Rakelly et al. (2019),
-"PEARL", in local coordinates. What varies is what varies there: masses, inertias, friction and
-damping. There every number of every array has a factor of its own (`classic`), which makes inertias
-that no body of that mass could have; by default one factor scales a body's mass and inertia
-together, one a joint's damping, and one all friction.
+"PEARL", in local coordinates.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import mujoco
-import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs.family import Family, Frame, Parameter, Random, Start
+from metarl.envs.family import Family, Frame, Random, Start
 from metarl.envs.inertia import make_inertia_explicit
 from metarl.envs.scenery import add_scenery
 
 _CONTROL_COST = 1e-3
-_MASS = (1.5**-3, 1.5**3)  # factors on mass, inertia and friction
-_DAMPING = (1.3**-3, 1.3**3)
 
 
 @dataclass(frozen=True)
@@ -36,10 +29,9 @@ class Leg:
 
 @dataclass(frozen=True)
 class Planar(Family):
-    """A planar robot that must run forward although its body is not as it was."""
+    """A planar robot that must run forward."""
 
     horizon: int = 200  # control steps of an episode
-    classic: bool = False  # every number of every array varies by itself, as in the published tasks
 
     legs: ClassVar[tuple[Leg, ...]]
     gear: ClassVar[float]  # N m at action 1
@@ -47,40 +39,6 @@ class Planar(Family):
     floor: ClassVar[tuple[float, float, float]]  # friction: sliding, torsional, rolling
 
     control_step = 0.016  # s, 4 substeps of 0.004 s
-    task_counts = (40, 10)
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What varies: fewer and consistent, or as published."""
-        return self._published() if self.classic else self._consistent()
-
-    def _consistent(self) -> tuple[Parameter, ...]:
-        bodies = [_factor(f"mass_{name}", f"mass and inertia of the {_words(name)}")
-                  for name in self._bodies()]
-        joints = [_factor(f"damping_{name}", f"damping of the {_words(name)}", _DAMPING, 1.3)
-                  for name in self._joints()]
-        return (*bodies, *joints, _factor("friction", "friction between robot and floor"))
-
-    def _published(self) -> tuple[Parameter, ...]:
-        found = []
-        for body in self._bodies():
-            found.append(_factor(f"mass_{body}", f"mass of the {_words(body)}"))
-            found += [_factor(f"inertia_{body}_{axis}",
-                              f"inertia of the {_words(body)} about its principal axis {axis}")
-                      for axis in "123"]
-        for geom in ("floor", *self._bodies()):
-            found += [_factor(f"friction_{geom}_{kind}", f"{kind} friction of the {_words(geom)}")
-                      for kind in ("sliding", "torsional", "rolling")]
-        joints = [_factor(f"damping_{name}", f"damping of the {_words(name)}", _DAMPING, 1.3)
-                  for name in self._joints()]
-        return (*found, *joints)
-
-    def _bodies(self) -> list[str]:
-        return ["torso"] + [f"{part}{leg.suffix}" for leg in self.legs
-                            for part in ("thigh", "shank", "foot")]
-
-    def _joints(self) -> list[str]:
-        return [f"{part}{leg.suffix}" for leg in self.legs for part in ("hip", "knee", "ankle")]
 
     def spec(self) -> mujoco.MjSpec:
         spec = mujoco.MjSpec()
@@ -128,25 +86,7 @@ class Planar(Family):
             name=body.name, type=mujoco.mjtGeom.mjGEOM_CAPSULE, fromto=[*start, *end],
             size=[radius, 0, 0], density=1000, friction=[friction, 0.1, 0.1], condim=3,
             contype=1, conaffinity=0, rgba=(0.45, 0.62, 0.80, 1) if left else (0.89, 0.55, 0.26, 1),
-            # The robot's friction alone decides, where the larger one of two would else hide it.
-            priority=0 if self.classic else 1,
         )
-
-    def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
-        for name in self._bodies():
-            body, factor = spec.body(name), task[f"mass_{name}"]
-            body.mass *= factor
-            body.inertia = body.inertia * np.array(
-                [task[f"inertia_{name}_{axis}"] for axis in "123"] if self.classic else factor
-            )
-        for name in self._joints():
-            spec.joint(name).damping[0] *= task[f"damping_{name}"]
-        for name in ("floor", *self._bodies()):
-            geom = spec.geom(name)
-            geom.friction = geom.friction * np.array(
-                [task[f"friction_{name}_{kind}"] for kind in ("sliding", "torsional", "rolling")]
-                if self.classic else task["friction"]
-            )
 
     def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
         qpos = frame.qpos + random.uniform(-0.005, 0.005, frame.qpos.shape[1])  # m or rad
@@ -159,22 +99,6 @@ class Planar(Family):
     def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
         speed = (after.qpos[:, 0] - before.qpos[:, 0]) / self.control_step
         return speed + 1 - _CONTROL_COST * action.square().sum(1)
-
-
-def _factor(
-    name: str, meaning: str, train: tuple[float, float] = _MASS, step: float = 1.5
-) -> Parameter:
-    """A log-uniform factor; out of distribution, one more step to either side."""
-    low, high = train
-    return Parameter(
-        name, "x", f"factor on the {meaning}", train, ood=((low / step, low), (high, high * step)),
-        distribution="log-uniform", possible=(1e-3, 1e3),
-    )
-
-
-def _words(name: str) -> str:
-    part, _, side = name.partition("_")
-    return f"{side} {part}".strip()
 
 
 def _scenery(spec: mujoco.MjSpec, friction: tuple[float, float, float]) -> None:

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metarl.envs.family import Frame
-from metarl.envs.planar import Leg, Planar
+from metarl.envs.planar_params import PlanarParams
+from metarl.envs.walker import Walker
 
 
 @dataclass(frozen=True)
-class WalkerParams(Planar):
+class WalkerParams(PlanarParams, Walker):
     """A planar walker with a hidden body."""
 
     name = "walker-params"
-    legs = (Leg("", foot=(0.0, 0.2), friction=0.9), Leg("_left", foot=(0.0, 0.2), friction=1.9))
-    gear = 100.0
-    joint = {"damping": 0.1, "armature": 0.01}  # noqa: RUF012
-    floor = (0.7, 0.1, 0.1)
 
     def terminated(self, frame: Frame) -> Tensor:
         height, pitch = frame.qpos[:, 1], frame.qpos[:, 2]

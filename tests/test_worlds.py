@@ -42,7 +42,7 @@ def test_a_diverging_row_is_ended_and_leaves_the_others_alone(
     family: Family, speed: float
 ) -> None:
     sound, broken = make(family, [0, 1, 2], 100), make(family, [0, 1, 2], 100)
-    for t, action in enumerate(actions(sound, 20)):
+    for t, action in enumerate(actions(sound, 15)):
         if t == 5:
             broken.engine._qvel[1] = speed
         expected, steps = sound.step(action), broken.step(action)
