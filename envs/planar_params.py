@@ -71,9 +71,11 @@ class PlanarParams(Planar):
         for name in self._bodies():
             body, factor = spec.body(name), task[f"mass_{name}"]
             body.mass *= factor
-            body.inertia = body.inertia * np.array(
-                [task[f"inertia_{name}_{axis}"] for axis in "123"] if self.classic else factor
-            )
+            if self.classic:
+                drawn = body.inertia * [task[f"inertia_{name}_{axis}"] for axis in "123"]
+                body.inertia = _possible(drawn, body.iquat)
+            else:
+                body.inertia = body.inertia * factor
         for name in self._joints():
             spec.joint(name).damping[0] *= task[f"damping_{name}"]
         for name in ("floor", *self._bodies()):
@@ -82,6 +84,19 @@ class PlanarParams(Planar):
                 [task[f"friction_{name}_{kind}"] for kind in ("sliding", "torsional", "rolling")]
                 if self.classic else task["friction"]
             )
+
+
+def _possible(inertia: np.ndarray, turned: np.ndarray) -> np.ndarray:
+    """Principal inertias (3,) that a body can have: none above the sum of the others, which MuJoCo
+    checks. One about which a planar robot never turns, the last of them, gives way."""
+    axes = np.zeros(9)
+    mujoco.mju_quat2Mat(axes, turned)
+    felt = int(np.abs(axes.reshape(3, 3)[1]).argmax())  # the axis along the hinges' y
+    other, last = (i for i in range(3) if i != felt)
+    middle, width = max(inertia[felt], inertia[other]), min(inertia[felt], inertia[other])
+    possible = inertia.copy()
+    possible[last] = np.clip(inertia[last], middle - 0.999 * width, middle + 0.999 * width)
+    return possible
 
 
 def _factor(

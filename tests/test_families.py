@@ -327,6 +327,30 @@ def test_the_published_tasks_have_a_factor_for_every_number_of_every_array(
     assert (low, high) == pytest.approx((0.296, 3.375), abs=1e-3)  # 1.5^-3, 1.5^3
 
 
+@PLANAR
+def test_every_published_task_compiles_with_the_inertias_that_are_felt(
+    planar_family: Planar,
+) -> None:
+    classic = replace(planar_family, classic=True)
+    engine = BatchEngine(classic, 1, threads=1)
+    for task in sample_tasks(classic, "train", 20):
+        engine.compile(task)
+    # A factor of 3 on one inertia about an axis across the torso, which is along z: 3 times the
+    # inertia that its hinges feel, or none, as the axis lies.
+    felt = []
+    for axis in "12":
+        task = parse_task(classic, [f"inertia_torso_{axis}=3"], refuse)
+        model, body = engine.compile(task), engine.model.body("torso").id
+
+        def about_y(model: mujoco.MjModel, body: int = body) -> float:
+            turned = np.zeros(9)
+            mujoco.mju_quat2Mat(turned, model.body_iquat[body])
+            return float(turned.reshape(3, 3)[1] ** 2 @ model.body_inertia[body])
+
+        felt.append(about_y(model) / about_y(engine.model))
+    assert sorted(felt) == pytest.approx([1.0, 3.0])
+
+
 def test_the_walkers_feet_grip_unequally() -> None:
     model = WalkerParams().spec().compile()
     assert [model.geom(foot).friction[0] for foot in ("foot", "foot_left")] == [0.9, 1.9]
