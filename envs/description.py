@@ -19,7 +19,12 @@
       gravity: {option: gravity, scale: [0.8, 1.2]}
       terrain: {geom: ground, field: hfield, choices: [flat, stairs, rough]}
 
-A number in `to` may be the name of a parameter, and `to` may be the name of a sensor.
+A number in `to` may be the name of a parameter, and `to` may be the name of a sensor. Only named
+sensors are read, as the MJCF has them (framepos for a position, framelinvel for a velocity). The
+terms are those of `metarl.envs.terms`; what may vary, and what a value does there, is in
+`metarl.envs.edits`. A parameter has a `range` to set its quantity in, a `scale` of factors on what
+the model has, or `choices`. Names may be patterns (`link*`) or lists of names. Actions in [-1, 1]
+are scaled to the actuators' ctrlrange.
 """
 
 import re
@@ -39,6 +44,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOP = ("name", "control_step", "horizon", "observe", "reset", "reward", "success", "terminate",
         "vary")
 _NEEDED = ("control_step", "horizon", "reward", "vary")
+# Terms of a reward, and what each says beside its weight.
+TERMS = {"distance": ("sensor", "to", "log"), "value": ("sensor", "axis"),
+         "error": ("sensor", "axis", "to"), "control": (), "alive": ()}
 _MOST = 64  # terms of a reward
 _AXES = ("x", "y", "z")
 
@@ -163,12 +171,11 @@ class _Reader:
 
     def term(self, node: Node) -> tuple[float, Term]:
         """(weight, term)."""
-        kind = node.entries(("term", "weight", "sensor", "axis", "to", "log"), ("term", "weight"))
-        known = {"distance": ("sensor", "to", "log"), "value": ("sensor", "axis"),
-                 "error": ("sensor", "axis", "to"), "control": (), "alive": ()}
-        name = kind["term"].one_of("term", known)
-        needed = [k for k in known[name] if k not in ("axis", "log")]
-        entries = node.entries(("term", "weight", *known[name]), needed)
+        every = {key for keys in TERMS.values() for key in keys}
+        name = node.entries(("term", "weight", *every), ("term", "weight"))["term"].one_of(
+            "term", TERMS)
+        needed = [key for key in TERMS[name] if key not in ("axis", "log")]
+        entries = node.entries(("term", "weight", *TERMS[name]), needed)
         return entries["weight"].number(), self._term(name, entries)
 
     def _term(self, name: str, entries: Mapping[str, Node]) -> Term:

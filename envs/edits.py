@@ -14,7 +14,8 @@ from metarl.errors import UserError
 _PADDING = 1 << 30  # a contact bit that nothing else has
 _TYPES = {name: getattr(mujoco.mjtGeom, f"mjGEOM_{name.upper()}")
           for name in ("sphere", "capsule", "ellipsoid", "cylinder", "box")}
-_SHAPED = {"mesh": mujoco.mjtGeom.mjGEOM_MESH, "hfield": mujoco.mjtGeom.mjGEOM_HFIELD}
+_FITTING = {"type": [*_TYPES.values()], "mesh": [mujoco.mjtGeom.mjGEOM_MESH],
+            "hfield": [mujoco.mjtGeom.mjGEOM_HFIELD]}
 _NOT_NEGATIVE, _POSITIVE = (0.0, float("inf")), (1e-9, float("inf"))
 _ANY = (-float("inf"), float("inf"))
 
@@ -89,13 +90,17 @@ class Edit:
 
     def problem(self, spec: mujoco.MjSpec) -> str:
         """Why a prepared model cannot be edited like this; nothing where it can."""
-        for thing in [] if self.scales else self.things(spec):
-            if (self.kind, self.field) == ("body", "mass") and not thing.mass > 0:
-                return f"body {thing.name!r} has no mass, so that its inertia has no shape"
-            if self.kind == "actuator" and not thing.gainprm[0]:
-                return f"actuator {thing.name!r} has the gain 0, so that its bias has no share in it"
-            if self.field in ("mesh", "hfield") and thing.type != _SHAPED[self.field]:
-                return f"geom {thing.name!r} is not of the type {self.field}"
+        for thing in self.things(spec):
+            said = f"{self.kind} {thing.name!r}"
+            if self.kind == "actuator" and thing.gaintype != mujoco.mjtGain.mjGAIN_FIXED:
+                return f"{said} has no fixed gain: it is no motor, position or velocity servo"
+            if self.names and thing.type not in _FITTING[self.field]:
+                return f"{said} has another type; {self.field} cannot be chosen for it"
+            if not self.scales and (
+                ((self.kind, self.field) == ("body", "mass") and not thing.mass > 0)
+                or (self.kind == "actuator" and not thing.gainprm[0])
+            ):
+                return f"{said} has the {self.field} 0, to which nothing else has a proportion"
         return ""
 
     def apply(self, spec: mujoco.MjSpec, value: float) -> None:

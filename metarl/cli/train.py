@@ -8,6 +8,8 @@ from pathlib import Path
 from metarl import api, checkpoint, display
 from metarl.agent import Agent
 from metarl.cli.common import number, parse, parse_groups, print_json, say, show, table
+from metarl.envs.description import TERMS
+from metarl.envs.edits import FIELDS
 from metarl.envs.family import Family
 from metarl.envs.worlds import Worlds
 from metarl.errors import Diverged, UserError
@@ -16,12 +18,17 @@ from metarl.run import DEFAULT_ROOT, Run, Writer, this_command
 from metarl.signals import EXIT_CODE, stop_on_signals
 from metarl.train import Budget, Progress, Record, train
 
-_DESCRIPTION = """Meta-train AGENT on FAMILY (metarl list shows both), or on a robot of your own:
-metarl train AGENT --mjcf arm.xml --vary arm.yaml, where the YAML says what varies and what is
-wanted (the README shows one; python -m pydoc metarl.envs.description has all of it).
+_FIELDS = "; ".join(f"{kind} ({', '.join(fields)})" for kind, fields in FIELDS.items())
+_DESCRIPTION = f"""Meta-train AGENT on FAMILY (metarl list shows both), or on a robot of your own:
+metarl train AGENT --mjcf arm.xml --vary arm.yaml
 
 Everything goes into a new run directory. Ctrl-C or SIGTERM saves and stops; metarl resume goes on
-bit for bit. metarl train AGENT FAMILY --help lists the settings of that agent and family too."""
+bit for bit. metarl train AGENT FAMILY --help lists the settings of that agent and family too.
+
+The YAML of --vary needs control_step, horizon, reward and vary; name, observe, reset, success and
+terminate are optional. reward is a list of weighted terms: {', '.join(TERMS)}. Under vary, each
+parameter has a range, scale or choices, and changes a goal or a field of: {_FIELDS}.
+python -m pydoc metarl.envs.description shows all of it."""
 
 
 @dataclass(frozen=True)
