@@ -97,7 +97,8 @@ class Described(Family):
         return measures
 
     def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
-        success, values = self.description.success, torch.tensor([[*task.values()]])
+        success = self.description.success
+        values = torch.tensor([[*task.values()]], dtype=torch.float64)
         terms = [term for _, term in self.description.reward]
         for measured in (*([success.measured] if success else []), *terms):
             if isinstance(measured, Distance) and len(measured.to.numbers) == 3:
@@ -143,9 +144,9 @@ def _make(files: Files, name: str, label: str) -> type[Described]:
 def _begin(spec: mujoco.MjSpec, keyframe: str | None) -> Begin:
     model = spec.copy().compile()
     noisy = torch.zeros(model.nq, dtype=torch.bool)
-    kinds = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-    for kind, address in zip(model.jnt_type, model.jnt_qposadr, strict=True):
-        noisy[int(address)] |= kind in kinds
+    kinds = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+    for kind, address in zip(model.jnt_type.tolist(), model.jnt_qposadr.tolist(), strict=True):
+        noisy[address] |= kind in kinds
     if keyframe is None:
         return Begin(None, None, None, noisy)
     key = model.key(keyframe)

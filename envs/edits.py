@@ -77,7 +77,9 @@ class Edit:
     names: tuple[str, ...] = ()  # the value is the index of one of these
 
     def things(self, spec: mujoco.MjSpec) -> list[Any]:
-        """What it applies to."""
+        """What it applies to; an option applies to no thing."""
+        if self.kind == "option":
+            return []
         return [thing for thing in everything(spec, self.kind)
                 if any(fnmatchcase(thing.name, pattern) for pattern in self.patterns)]
 
@@ -87,6 +89,9 @@ class Edit:
             _make_inertia_explicit(spec, {thing.name for thing in self.things(spec)})
         if self.field == "mesh":
             _pad(spec, self.names)
+        if self.kind == "geom" and self.field != "friction":
+            # Rows share the trees in which contacts between bodies of many geoms are searched.
+            spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
 
     def problem(self, spec: mujoco.MjSpec) -> str:
         """Why a prepared model cannot be edited like this; nothing where it can."""

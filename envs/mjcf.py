@@ -94,7 +94,12 @@ def judged(text: bytes, reader: Reader, name: str, limits: Limits = LIMITS) -> F
     _check_elements(root, name, limits)
     assets = _gather(root, reader, name, limits)
     files = {MODEL: ElementTree.tostring(root, encoding="utf-8"), **assets}
-    _compile_alone(tuple(files.items()), name, limits)
+    if said := _compile_alone(tuple(files.items()), limits):
+        # One error for all that can go wrong; its cause is for the eyes of --debug alone.
+        raise UserError(
+            f"{name}: MuJoCo does not compile this model, or not within {limits.seconds} s and "
+            f"{limits.memory / 2**30:.3g} GiB; --debug shows its own words"
+        ) from RuntimeError(said)
     return files
 
 
@@ -236,8 +241,8 @@ def _plain(path: str, said: str, folder: bool = False) -> str:
 
 
 @lru_cache(maxsize=4)
-def _compile_alone(files: tuple[tuple[str, bytes], ...], name: str, limits: Limits) -> None:
-    """Compile in another process. Raises UserError, the same whatever goes wrong there."""
+def _compile_alone(files: tuple[tuple[str, bytes], ...], limits: Limits) -> str:
+    """Compile in another process: what went wrong there; nothing where all went well."""
     header = json.dumps({name: len(data) for name, data in files}) + "\n"
     script = Path(__file__).with_name("compile_alone.py")
     numbers = (limits.seconds, limits.memory, limits.compiled)
@@ -248,13 +253,8 @@ def _compile_alone(files: tuple[tuple[str, bytes], ...], name: str, limits: Limi
             input=header.encode() + b"".join(data for _, data in files), capture_output=True,
             timeout=2 * limits.seconds, env={**os.environ, **quiet}, cwd=os.sep, check=False,
         )
-        said = "" if answer.returncode == 0 else (
-            f"exit code {answer.returncode}: {answer.stderr.decode(errors='replace')[-2000:]}")
     except subprocess.TimeoutExpired:
-        said = "no answer in time"
-    if said:
-        # One error for all that can go wrong; its cause is for the eyes of --debug alone.
-        raise UserError(
-            f"{name}: MuJoCo does not compile this model, or not within {limits.seconds} s and "
-            f"{limits.memory / 2**30:.3g} GiB; --debug shows its own words"
-        ) from RuntimeError(said)
+        return "no answer in time"
+    if answer.returncode == 0:
+        return ""
+    return f"exit code {answer.returncode}: {answer.stderr.decode(errors='replace')[-2000:]}"

@@ -143,13 +143,24 @@ def test_a_model_that_takes_too_long_is_given_up() -> None:
     assert "exit code -" in str(caught.value.__cause__)  # killed
 
 
+def texture(pixels: int) -> bytes:
+    return (f'<mujoco><asset><texture name="t" type="2d" builtin="flat" width="{pixels}" '
+            f'height="{pixels}"/></asset></mujoco>').encode()
+
+
 def test_a_model_that_compiles_to_too_much_is_refused() -> None:
-    text = ('<mujoco><asset><texture name="t" type="2d" builtin="flat" width="1000" height="1000"/>'
-            "</asset></mujoco>").encode()
-    mjcf.judged(text, nothing, "t.xml", Limits(compiled=4_000_000))  # 3 bytes a pixel, and a bit
+    # 1,000 x 1,000 pixels of 3 bytes, and a bit
+    mjcf.judged(texture(1000), nothing, "t.xml", Limits(compiled=4_000_000))
     with pytest.raises(UserError, match="MuJoCo does not compile") as caught:
-        mjcf.judged(text, nothing, "t.xml", Limits(compiled=2_000_000))
+        mjcf.judged(texture(1000), nothing, "t.xml", Limits(compiled=2_000_000))
     assert "the compiled model takes 3," in str(caught.value.__cause__)
+
+
+def test_a_model_that_takes_too_much_memory_is_given_up() -> None:
+    mjcf.judged(texture(6000), nothing, "t.xml")  # 108 MB
+    with pytest.raises(UserError, match=r"or not within 20 s and 0\.3 GiB"):
+        mjcf.judged(texture(6000), nothing, "t.xml", Limits(memory=int(0.3 * 2**30)))
+    mjcf.judged(texture(100), nothing, "t.xml", Limits(memory=int(0.3 * 2**30)))
 
 
 def test_the_error_is_the_same_whatever_mujoco_says(tmp_path: Path) -> None:
