@@ -443,8 +443,8 @@ def test_yaml_that_is_more_than_data_is_refused(text: str, line: str, folder: Pa
 
 
 def test_small_numbers_may_be_written_as_people_do(folder: Path) -> None:
-    text = yaml.safe_dump(BASE)
-    assert written(folder, text.replace("control_step: 0.05", "control_step: 5e-2")).control_step == 0.05
+    text = yaml.safe_dump(BASE).replace("control_step: 0.05", "control_step: 5e-2")
+    assert written(folder, text).control_step == 0.05
 
 
 @pytest.mark.filterwarnings("ignore:compiler attribute 'settotalmass'")

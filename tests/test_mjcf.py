@@ -140,7 +140,8 @@ def test_a_model_that_takes_too_long_is_given_up() -> None:
             "</replicate></worldbody>")
     with pytest.raises(UserError, match="or not within 1 s and 4 GiB; --debug shows") as caught:
         mjcf.judged(f"<mujoco>{heap}</mujoco>".encode(), nothing, "heap.xml", Limits(seconds=1))
-    assert "exit code -" in str(caught.value.__cause__)  # killed
+    # Killed for the processor's time, or on a busy machine for the clock's.
+    assert str(caught.value.__cause__).startswith(("exit code -", "no answer in time"))
 
 
 def texture(pixels: int) -> bytes:
