@@ -18,7 +18,6 @@ _AXES = ("x", "y", "z")
 _GOAL = Field("-", (-float("inf"), float("inf")))
 
 
-
 def varied(node: Node, spec: mujoco.MjSpec) -> list[tuple[Parameter, Edit | None]]:
     """Every parameter, and how it edits the model."""
     entries = node.mapping()
@@ -30,8 +29,10 @@ def varied(node: Node, spec: mujoco.MjSpec) -> list[tuple[Parameter, Edit | None
 
 
 def _parameter(name: str, node: Node, spec: mujoco.MjSpec) -> tuple[Parameter, Edit | None]:
-    if not re.fullmatch(r"[A-Za-z_]\w{0,39}", name):
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,39}", name):
         raise node.wrong("a parameter's name is of letters, digits and _")
+    if name in {sensor.name for sensor in spec.sensors}:
+        raise node.wrong("a sensor of the model has this name too; choose another")
     entries = node.entries(_KEYS)
     ways = [way for way in ("range", "scale", "choices") if way in entries]
     if len(ways) != 1:

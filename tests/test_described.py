@@ -359,6 +359,7 @@ def test_a_family_that_shows_its_task_or_changes_nothing_is_found_out(folder: Pa
      "terminate.to[0]: the end of an episode may not depend on a parameter"),
     ({"vary": {}}, "vary.yaml: vary: name at least one thing that varies"),
     ({"vary": {"goal x": {"range": [0, 1]}}}, "vary.goal x: a parameter's name is of letters"),
+    ({"vary": {"tip": {"range": [0, 1]}}}, "vary.tip: a sensor of the model has this name too"),
     ({"vary": {True: {"range": [0, 1]}}}, "vary.yaml: vary: the key True is not a word"),
 ])
 def test_a_mistake_is_told_with_its_file_and_key(
