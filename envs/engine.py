@@ -62,6 +62,10 @@ class BatchEngine:
         self._variants: dict[bytes, Fields] = {}
         self._physics = [i for i, p in enumerate(family.parameters) if p.physics]
         self._sizes = _sizes(self.model)
+        # Without its middle phase, the search for contacts reads no tree of a body's geoms, which
+        # may then be built otherwise in each variant.
+        searched = not self.model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)
+        self._fixed = [f for f in _FIXED_FIELDS if searched or f not in _TREES]
         self._sensors = {
             self.model.sensor(i).name: slice(int(at), int(at + size))
             for i, (at, size) in enumerate(
@@ -116,7 +120,7 @@ class BatchEngine:
                 f"{self.family.name}: a variant has other bodies, joints or sensors than the base "
                 "model; pad the base model so that all variants share one layout"
             )
-        fixed = [f for f in _FIXED_FIELDS if not _same(self.model, model, f)]
+        fixed = [f for f in self._fixed if not _same(self.model, model, f)]
         if fixed:
             raise UserError(
                 f"{self.family.name}: a variant edits {', '.join(fixed)}, which rows cannot have "
@@ -221,3 +225,4 @@ _FIXED_FIELDS = sorted(
     set(_array_fields(mujoco.MjSpec().compile())) - set(batch.MODEL_FIELDS)
     - {"names_map", "paths"}
 )
+_TREES = ("bvh_child", "bvh_depth", "bvh_nodeid")

@@ -13,6 +13,7 @@ from metarl.randomness import Draws, Role, generator
 
 Split = Literal["train", "test", "ood"]
 SPLITS: tuple[Split, ...] = ("train", "test", "ood")
+Distribution = Literal["uniform", "log-uniform", "disc"]  # disc: a radius, by area
 Interval = tuple[float, float]
 
 
@@ -25,7 +26,7 @@ class Parameter:
     meaning: str
     train: Interval
     ood: tuple[Interval, ...] = ()  # out-of-distribution draws; () leaves it in the train range
-    distribution: Literal["uniform", "log-uniform", "disc"] = "uniform"  # disc: a radius, by area
+    distribution: Distribution = "uniform"
     physics: bool = True  # False: no field of the model depends on it (a goal, a target speed)
     possible: Interval = (-float("inf"), float("inf"))  # beyond this a value makes no sense
     values: tuple[float, ...] = ()  # all that it can be, where it is a choice; the first: default

@@ -2,9 +2,10 @@
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from metarl import checkpoint
 from metarl.agent import Agent, Shapes
 from metarl.agents import AGENTS
 from metarl.checkpoint import Checkpoint
-from metarl.envs import FAMILIES
+from metarl.envs import FAMILIES, described
 from metarl.envs.family import Family, default_task, sample_tasks
+from metarl.envs.mjcf import Files
 from metarl.envs.worlds import Worlds
 from metarl.errors import DamagedFile, UserError, unknown
 from metarl.evaluate import EVALUATION
@@ -45,7 +47,7 @@ def load(path: str | Path, device: str = "cpu", plugins: Collection[str] = ()) -
     family, agent, _ = trained(run, device, plugins)
     draws = Draws.of(int(run.config["seed"]), EVALUATION, 1, agent.plan.replicas)
     belief = agent.prior(default_task(family)[None], agent.plan.replicas, draws)
-    return Policy(agent, belief, about(run, agent))
+    return Policy(agent, belief, about(run, agent), run.files)
 
 
 def build(
@@ -62,7 +64,7 @@ def build(
 
 def family_of(run: Run, plugins: Collection[str] = ()) -> Family:
     """The family of a run, with the run's options."""
-    return build_family(run.config["family"], run.config["options"], plugins)
+    return build_family(run.config["family"], run.config["options"], plugins, run.files)
 
 
 def restore(run: Run, agent: Agent, warn: Warn, strict: bool = False) -> Checkpoint | None:
@@ -105,10 +107,46 @@ def about(run: Run, agent: Agent, **more: Any) -> dict[str, Any]:
 
 
 def build_family(
-    name: str, options: Mapping[str, Any] | None = None, plugins: Collection[str] = ()
+    name: str, options: Mapping[str, Any] | None = None, plugins: Collection[str] = (),
+    files: Files | None = None,
 ) -> Family:
-    """The family of this name with these options. Raises UserError for an unknown one of either."""
-    return build_config(f"option of {name}", family_class(name, plugins), options or {})
+    """The family of this name, or the one that `files` describe, with these options. Raises
+    UserError for an unknown one of either."""
+    cls = described.family_class(files, name, "family") if files else family_class(name, plugins)
+    return build_config(f"option of {name}", cls, options or {})
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The family that a command line names or describes."""
+
+    name: str
+    cls: type[Family]
+    files: Files  # that describe it; none where it has a class
+    words: str  # of a command line that choose it
+
+
+def choose_family(name: str | None, mjcf: Path | None, vary: Path | None) -> Chosen:
+    """A family by its name, or by an MJCF file and a YAML of what varies: one of both ways.
+
+    What is typed on the command line may be imported; what a file says may not.
+    """
+    if mjcf is None and vary is None:
+        if name is None:
+            raise UserError("FAMILY missing; name one of metarl list, or describe one with "
+                            "--mjcf arm.xml --vary arm.yaml")
+        return Chosen(name, family_class(name, plugins=[name]), {}, name)
+    if name is not None:
+        raise UserError(f"{name} and {'--mjcf' if mjcf else '--vary'}: name a FAMILY or describe "
+                        "one with --mjcf and --vary, not both")
+    if mjcf is None or vary is None:
+        given, lacking, what = ("--mjcf", "--vary", "the YAML that says what varies") if mjcf else (
+            "--vary", "--mjcf", "the robot's model")
+        raise UserError(f"{given} needs {lacking} as well: {what}")
+    cls = described.read(mjcf, vary)
+    if cls.name in known_names("metarl.families", FAMILIES):
+        raise UserError(f"{vary}: name: {cls.name} is a family already; write another")
+    return Chosen(cls.name, cls, cls.files, shlex.join(["--mjcf", str(mjcf), "--vary", str(vary)]))
 
 
 def build_agent(
@@ -196,13 +234,13 @@ def find_run(name: str, root: Path) -> Run:
 
 
 def _load_bundle(path: Path, device: str, plugins: Collection[str]) -> Policy:
-    about, policy, belief = read_bundle(path)
+    about, policy, belief, files = read_bundle(path)
     agent = build_agent(
         about["agent"], about["config"], Shapes(**about["shapes"]), int(about["seed"]), device,
         plugins,
     )
     agent.load_policy_state(policy)
-    return Policy(agent, agent.unpack(belief), about)
+    return Policy(agent, agent.unpack(belief), about, files)
 
 
 def _look_up(

@@ -104,10 +104,10 @@ def latest_good(root: Path, warn: Callable[[str], None], strict: bool = False) -
 def write(
     path: Path,
     tensors: Mapping[str, Mapping[str, Tensor]],
-    documents: Mapping[str, Mapping[str, Any]],
+    documents: Mapping[str, Mapping[str, Any] | bytes],
 ) -> None:
-    """Make the directory `path`, which must not exist, of tensor files (by stem) and JSON files
-    (by name): whole or not at all, even if the machine loses power on the way."""
+    """Make the directory `path`, which must not exist, of tensor files (by stem), and of JSON and
+    other files (by name): whole or not at all, even if the machine loses power on the way."""
     temporary = path.parent / f".tmp-{path.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -118,7 +118,8 @@ def write(
             data = _serialise(named)
             entries.append(_write_file(temporary, f"{stem}.safetensors", data))
         for name, document in documents.items():
-            entries.append(_write_file(temporary, name, _json(document)))
+            data = document if isinstance(document, bytes) else _json(document)
+            entries.append(_write_file(temporary, name, data))
         _write_file(temporary, MANIFEST, _json({"format": FORMAT, "files": entries}))
         for folder in {temporary, *(file.parent for file in temporary.rglob("*"))}:
             _sync(folder)
@@ -130,7 +131,8 @@ def write(
 
 
 def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """The tensors (by stem) and the JSON documents (by name) of a directory, verified first.
+    """The tensors (by stem) and the documents (by name) of a directory, verified first: JSON as
+    its value, any other file as bytes.
 
     Raises DamagedFile naming the file that is missing, truncated or altered.
     """
@@ -141,7 +143,7 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
             if name.endswith(".safetensors"):
                 tensors[name.removesuffix(".safetensors")] = safetensors.torch.load(data)
             else:
-                documents[name] = json.loads(data)
+                documents[name] = json.loads(data) if name.endswith(".json") else data
         except (safetensors.SafetensorError, ValueError) as error:
             raise DamagedFile(f"{path / name} cannot be read: {error}") from None
     return tensors, documents

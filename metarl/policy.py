@@ -1,7 +1,8 @@
 """An adapted policy: an agent plus a belief, and the bundle that carries both to another machine.
 
 A bundle is a directory of policy.safetensors (weights and normalisers), belief.safetensors,
-bundle.json and MANIFEST.json. There is no code in it: the agent is built from metarl's registry.
+bundle.json and MANIFEST.json; the MJCF and YAML of a family that was described lie in family/.
+There is no code in it: the agent is built from metarl's registry.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from metarl.errors import DamagedFile, UserError
 from metarl.randomness import Role, generator
 
 BUNDLE = "bundle.json"
+_FAMILY = "family/"  # folder of the files that describe the family
 
 
 class Policy:
@@ -27,12 +29,17 @@ class Policy:
     To go on adapting, use `agent.infer` on `belief`.
     """
 
-    def __init__(self, agent: Agent, belief: Any, about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, agent: Agent, belief: Any, about: Mapping[str, Any],
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
         """`about` is what bundle.json says: `agent`, `config`, `family`, `options`, `seed`,
-        `shapes`, and the `replicas` that the belief has rows for."""
+        `shapes`, and the `replicas` that the belief has rows for. `files` describe the family, if
+        it has no class."""
         self.agent = agent
         self.belief = belief
         self.about = dict(about)
+        self.files = dict(files or {})
         self.replicas = int(about["replicas"])
         self._noise = generator(int(about["seed"]), role=Role.ACTION)
 
@@ -69,7 +76,7 @@ class Policy:
         checkpoint.write(
             path,
             {"policy": self.agent.policy_state(), "belief": self.agent.pack(self.belief)},
-            {BUNDLE: self.about},
+            {BUNDLE: self.about, **{f"{_FAMILY}{name}": data for name, data in self.files.items()}},
         )
         return path
 
@@ -96,12 +103,17 @@ def is_bundle(path: Path) -> bool:
     return (path / BUNDLE).is_file()
 
 
-def read_bundle(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """What bundle.json says, the policy's tensors and the packed belief, verified.
+def read_bundle(
+    path: Path,
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor], dict[str, bytes]]:
+    """What bundle.json says, the policy's tensors, the packed belief, and the files that describe
+    the family, verified.
 
     Raises DamagedFile naming the bad file.
     """
     tensors, documents = checkpoint.read(path)
     if missing := {"policy", "belief"} - set(tensors) or {BUNDLE} - set(documents):
         raise DamagedFile(f"{path} has no {missing.pop()}: this is not a bundle")
-    return documents[BUNDLE], tensors["policy"], tensors["belief"]
+    files = {name.removeprefix(_FAMILY): document for name, document in documents.items()
+             if name.startswith(_FAMILY)}
+    return documents[BUNDLE], tensors["policy"], tensors["belief"], files

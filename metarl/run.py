@@ -6,6 +6,7 @@
         env.json        versions, machine, commit
         status.json     running, done, interrupted or failed, and the env steps so far
         log.txt         what was said, with the time
+        family/         the MJCF and YAML of a family that was described, hashed in config.json
         metrics.jsonl   the truth: one JSON object per iteration
         tb/             the same for TensorBoard
         checkpoints/    see metarl.checkpoint
@@ -43,9 +44,15 @@ class Run:
     path: Path
 
     @classmethod
-    def create(cls, root: Path, config: Mapping[str, Any], command: list[str]) -> "Run":
+    def create(
+        cls, root: Path, config: Mapping[str, Any], command: list[str],
+        files: Mapping[str, bytes] | None = None,
+    ) -> "Run":
         """Make the directory of a new run of `config`, which names its `agent`, `family` and
-        `seed`. Raises UserError rather than write into a directory that exists."""
+        `seed`; `files` describe the family, if it has no class. Raises UserError rather than write
+        into a directory that exists."""
+        if files:
+            config = {**config, "files": {name: _sha256(data) for name, data in files.items()}}
         text = json.dumps(config, indent=2) + "\n"
         digest = hashlib.sha256(text.encode()).hexdigest()[:6]
         folder = root / _plain(config["family"]) / _plain(config["agent"])
@@ -63,6 +70,9 @@ class Run:
         (path / "config.json").write_text(text)
         (path / "command.txt").write_text(shlex.join(command) + "\n")
         (path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        for name, data in (files or {}).items():
+            (path / "family").mkdir(exist_ok=True)
+            (path / "family" / name).write_bytes(data)
         run = cls(path)
         run.set_status("running", 0)
         return run
@@ -79,6 +89,21 @@ class Run:
     def config(self) -> dict[str, Any]:
         """What was asked for. Raises DamagedFile."""
         return _read_json(self.path / "config.json")
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files that describe its family, as they were when it began; none where the family
+        has a class. Raises DamagedFile."""
+        found = {}
+        for name, digest in self.config.get("files", {}).items():
+            file = self.path / "family" / name
+            if Path(name).name != name or not file.is_file():
+                raise DamagedFile(f"{file} is missing")
+            found[name] = file.read_bytes()
+            if _sha256(found[name]) != digest:
+                raise DamagedFile(f"{file} is not what the run began with: its SHA-256 differs; "
+                                  "begin a new run with the new one")
+        return found
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -222,6 +247,10 @@ def without_nan(value: Any) -> Any:
 def this_command() -> list[str]:
     """The command line of this process, as one would type it."""
     return ["metarl", *sys.argv[1:]]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _plain(name: str) -> str:

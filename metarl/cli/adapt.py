@@ -56,7 +56,8 @@ def run(argv: list[str]) -> int:
         rows, belief = adapt(family, agent, task, options.episodes, options.seed)
     names = named_task(family, task)
     about = api.about(found, agent, task=names, episodes=options.episodes, checkpoint=at.step)
-    path = Policy(agent, belief, about).save(options.out or _place(found, names, options.seed))
+    path = options.out or _place(found, names, options.seed)
+    Policy(agent, belief, about, found.files).save(path)
     result = {"run": str(found.path), "checkpoint": at.step, "task": names, "episodes": rows,
               "policy": str(path)}
     if options.json:

@@ -1,40 +1,35 @@
 """`metarl check FAMILY`: does a family keep the contract that agents rely on?"""
 
 from dataclasses import dataclass
-from typing import Annotated
-
-import tyro
 
 from metarl import api
-from metarl.cli.common import parse, print_json, show
+from metarl.cli.common import FamilyOptions, parse, print_json, show
 from metarl.envs.contract import verdicts
 
 _DESCRIPTION = """Run the contract of families on one, your own say, and explain what it breaks."""
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(FamilyOptions):
     """What to check."""
 
-    family: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FAMILY")]
-    """A family's name, or package.module:Name."""
     json: bool = False  # print the results as JSON
 
 
 def run(argv: list[str]) -> int:
     """Check and print; exit code 1 where something is broken."""
     options = parse("check", Options, argv, _DESCRIPTION)
-    family = api.build_family(options.family, plugins=[options.family])
-    found = list(verdicts(family))
+    chosen = api.choose_family(options.family, options.mjcf, options.vary)
+    found = list(verdicts(chosen.cls()))
     broken = [verdict for verdict in found if verdict.problem]
     if options.json:
-        print_json({"family": options.family, "sound": not broken,
+        print_json({"family": chosen.name, "sound": not broken,
                     "checks": [vars(verdict) for verdict in found]})
     else:
         for verdict in found:
             show(f"{'FAILS' if verdict.problem else 'ok   '}  {verdict.claim}")
             if verdict.problem:
                 show(f"       {verdict.problem}")
-        show(f"{options.family}: {len(broken)} of {len(found)} checks fail" if broken
-             else f"{options.family} keeps its contract; next: metarl train pearl {options.family}")
+        show(f"{chosen.name}: {len(broken)} of {len(found)} checks fail" if broken
+             else f"{chosen.name} keeps its contract; next: metarl train pearl {chosen.words}")
     return 1 if broken else 0

@@ -34,6 +34,16 @@ class RunOptions:
     json: bool = False  # print the results as JSON
 
 
+@dataclasses.dataclass(frozen=True)
+class FamilyOptions:
+    """Options of the verbs that look at a family."""
+
+    family: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="FAMILY")] = None
+    """A family's name, or package.module:Name; left out where --mjcf and --vary describe one."""
+    mjcf: Path | None = None  # MJCF file of a robot; with --vary, in place of FAMILY
+    vary: Path | None = None  # YAML of what varies over it and what is wanted
+
+
 def parse(verb: str, cls: type[T], argv: list[str], description: str) -> T:
     """The options that `argv` gives, as `cls`, a frozen dataclass. Exits after `--help`.
 

@@ -51,7 +51,8 @@ def run(argv: list[str]) -> int:
     from metarl.envs.family import named_task, parse_task
 
     policy = api.load(path, options.device, options.plugin)
-    family = api.build_family(policy.about["family"], policy.about["options"], options.plugin)
+    family = api.build_family(
+        policy.about["family"], policy.about["options"], options.plugin, policy.files)
     task = parse_task(family, _words(policy.about, options.task), warn)
     result = {"policy": str(path), "task": named_task(family, task), "video": str(video),
               **_play(policy, family, task, options.seed, video)}

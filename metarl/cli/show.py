@@ -3,11 +3,9 @@
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-
-from metarl.cli.common import parse, print_json, show, warn
+from metarl.cli.common import FamilyOptions, parse, print_json, show, warn
 from metarl.errors import UserError
 from metarl.video import choose_backend
 
@@ -17,11 +15,9 @@ _LISTED = 6  # parameters that are written over a picture; more do not fit
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(FamilyOptions):
     """What to show."""
 
-    family: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FAMILY")]
-    """A family's name, or package.module:Name."""
     out: Path | None = None  # picture to write, ending in .png; FAMILY.png by default
     rows: int = 3  # rows of the grid, of two train and two ood tasks each
     seed: int = 0  # of the tasks and the start states
@@ -31,9 +27,8 @@ class Options:
 def run(argv: list[str]) -> int:
     """Print and draw."""
     options = parse("show", Options, argv, _DESCRIPTION)
-    out = options.out or Path(f"{options.family.replace(':', '.')}.png")
-    if out.suffix != ".png":
-        raise UserError(f"--out {out} must end in .png")
+    if options.out is not None and options.out.suffix != ".png":
+        raise UserError(f"--out {options.out} must end in .png")
     if options.rows < 1:
         raise UserError(f"--rows {options.rows} must be at least 1")
     # MuJoCo chooses its OpenGL while it is imported, hence the imports below.
@@ -45,7 +40,8 @@ def run(argv: list[str]) -> int:
     from metarl import api
     from metarl.cli.list import as_json, parameters
 
-    family = api.build_family(options.family, plugins=[options.family])
+    chosen = api.choose_family(options.family, options.mjcf, options.vary)
+    family, out = chosen.cls(), options.out or Path(f"{chosen.name.replace(':', '.')}.png")
     if not problem:
         _draw(family, options, out)
     if options.json:

@@ -8,6 +8,8 @@ from pathlib import Path
 from metarl import api, checkpoint, display
 from metarl.agent import Agent
 from metarl.cli.common import number, parse, parse_groups, print_json, say, show, table
+from metarl.envs.description import TERMS
+from metarl.envs.edits import FIELDS
 from metarl.envs.family import Family
 from metarl.envs.worlds import Worlds
 from metarl.errors import Diverged, UserError
@@ -16,10 +18,17 @@ from metarl.run import DEFAULT_ROOT, Run, Writer, this_command
 from metarl.signals import EXIT_CODE, stop_on_signals
 from metarl.train import Budget, Progress, Record, train
 
-_DESCRIPTION = """Meta-train AGENT on FAMILY (metarl list shows both).
+_FIELDS = "; ".join(f"{kind} ({', '.join(fields)})" for kind, fields in FIELDS.items())
+_DESCRIPTION = f"""Meta-train AGENT on FAMILY (metarl list shows both), or on a robot of your own:
+metarl train AGENT --mjcf arm.xml --vary arm.yaml
 
 Everything goes into a new run directory. Ctrl-C or SIGTERM saves and stops; metarl resume goes on
-bit for bit. metarl train AGENT FAMILY --help lists the settings of that agent and family too."""
+bit for bit. metarl train AGENT FAMILY --help lists the settings of that agent and family too.
+
+The YAML of --vary needs control_step, horizon, reward and vary; name, observe, reset, success and
+terminate are optional. reward is a list of weighted terms: {', '.join(TERMS)}. Under vary, each
+parameter has a range, scale or choices, and changes a goal or a field of: {_FIELDS}.
+python -m pydoc metarl.envs.description shows all of it."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class Options:
     checkpoint_every: float = 120.0  # s between checkpoints; the last iteration is always saved
     device: str = "cpu"  # torch device of the agent, as cpu or cuda
     runs: Path = DEFAULT_ROOT  # directory to make the run directory in
+    mjcf: Path | None = None  # MJCF file of a robot; with --vary, in place of FAMILY
+    vary: Path | None = None  # YAML of what varies over it and what is wanted
     json: bool = False  # print the results as JSON
 
 
@@ -53,7 +64,7 @@ class Outcome:
 def run(argv: list[str]) -> int:
     """Train; 0 when done, 75 when interrupted and saved."""
     names, rest = _names(argv)
-    if len(names) < 2:
+    if not names or (len(names) < 2 and not _described(rest)):
         return _without_names(names, rest)
     options, made, outcome = _train(names, rest)
     return tell(made, outcome, options.json)
@@ -111,15 +122,16 @@ def tell(run: Run, outcome: Outcome, as_json: bool) -> int:
 
 
 def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
-    agent_name, family_name = names
+    agent_name, *named = names
     # What is typed on the command line may be imported; what a file says may not.
     agent_class = api.agent_class(agent_name, plugins=[agent_name])
-    family_class = api.family_class(family_name, plugins=[family_name])
-    start = preset(agent_name, family_name)
+    given = _described(rest)
+    choice = api.choose_family(next(iter(named), None), given.get("mjcf"), given.get("vary"))
+    start = preset(agent_name, choice.name)
     chosen = parse_groups(
-        f"train {agent_name} {family_name}",
+        f"train {agent_name} {choice.words}",
         {"options": Options(**start["options"]), "config": agent_class.Config(**start["config"]),
-         "family": family_class(**start["family"])},
+         "family": choice.cls(**start["family"])},
         rest, _DESCRIPTION,
     )
     options, settings, family = chosen["options"], chosen["config"], chosen["family"]
@@ -127,13 +139,13 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     device = api.build_device(options.device)
     shapes = Worlds(family, 1).shapes
     config = {
-        **api.resolved(agent_name, settings, family_name, family, shapes),
+        **api.resolved(agent_name, settings, choice.name, family, shapes),
         **{f.name: getattr(options, f.name) for f in dataclasses.fields(Options)
-           if f.name not in ("runs", "json")},
+           if f.name not in ("runs", "mjcf", "vary", "json")},
     }
     agent = agent_class(settings, shapes, options.seed, device)
     with stop_on_signals() as stop:
-        made = Run.create(options.runs, config, this_command())
+        made = Run.create(options.runs, config, this_command(), choice.files)
         return options, made, train_in(made, family, agent, Progress(), stop)
 
 
@@ -183,6 +195,19 @@ def _names(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:count], argv[count:]
 
 
+def _described(rest: list[str]) -> dict[str, Path]:
+    """The files given by --mjcf and --vary, which must be known before the other options are."""
+    found = {}
+    for i, word in enumerate(rest):
+        flag, equals, value = word.partition("=")
+        if flag in ("--mjcf", "--vary"):
+            value = value if equals else "".join(rest[i + 1 : i + 2])
+            if not value or value.startswith("-"):
+                raise UserError(f"{flag} needs a file after it")
+            found[flag[2:]] = Path(value)
+    return found
+
+
 def _without_names(names: list[str], rest: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         parse("train AGENT FAMILY", Options, ["--help"], _DESCRIPTION)
@@ -190,7 +215,8 @@ def _without_names(names: list[str], rest: list[str]) -> int:
         api.agent_class(names[0], plugins=[names[0]])
     missing = "FAMILY" if names else "AGENT and FAMILY"
     raise UserError(f"{missing} missing; write metarl train AGENT FAMILY, then the options, as in "
-                    "metarl train pearl reach --seed 1")
+                    "metarl train pearl reach --seed 1, or describe a family with --mjcf and "
+                    "--vary")
 
 
 def _check(options: Options) -> None:
