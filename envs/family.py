@@ -210,13 +210,13 @@ def parse_task(
 
 
 def _value(parameter: Parameter, text: str, warn: Callable[[str], None]) -> float:
-    if parameter.labels:
-        if text not in parameter.labels:
-            raise unknown(parameter.name, text, parameter.labels)
+    if text in parameter.labels:
         return parameter.values[parameter.labels.index(text)]
     try:
         value = float(text)
     except ValueError:
+        if parameter.labels:
+            raise unknown(parameter.name, text, parameter.labels) from None
         raise UserError(
             f"{parameter.name}={text!r} is not a number; give it in {parameter.unit}"
         ) from None
@@ -224,7 +224,7 @@ def _value(parameter: Parameter, text: str, warn: Callable[[str], None]) -> floa
         nearest = min(parameter.values, key=lambda v: abs(v - value))
         if not abs(nearest - value) < 1e-3:  # as they are printed, pi say
             raise UserError(f"{parameter.name}={text} is impossible: {parameter.meaning} must be "
-                            f"one of {', '.join(f'{v:g}' for v in parameter.values)}")
+                            f"one of {', '.join(map(parameter.words, parameter.values))}")
         return nearest
     low, high = parameter.possible
     if not low <= value <= high or value != value or abs(value) == float("inf"):

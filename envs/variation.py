@@ -134,16 +134,16 @@ def _choice(
     for key in ("ood", "distribution"):
         if key in entries:
             raise entries[key].wrong("choices have none; they take turns")
-    if edit and edit.names:
-        values = tuple(map(float, range(len(edit.names))))
-        listed = ", ".join(f"{i} {name}" for i, name in enumerate(edit.names))
-        meaning = f"{meaning}: {listed}"
+    labels = edit.names if edit else ()
+    if labels:
+        values = tuple(map(float, range(len(labels))))
     else:
         low, high = shared["possible"]
         values = tuple(item.number(low, high) for item in entries["choices"].items())
-    if len(values) < 2 or len(set(edit.names if edit and edit.names else values)) < len(values):
+    if len(values) < 2 or len(set(labels or values)) < len(values):
         raise entries["choices"].wrong("two or more different ones are needed")
-    return Parameter(meaning=meaning, train=(min(values), max(values)), values=values, **shared)
+    return Parameter(meaning=meaning, train=(min(values), max(values)), values=values,
+                     labels=labels, **shared)
 
 
 def _ood(entries: Mapping[str, Node], train: Interval) -> tuple[Interval, ...]:
