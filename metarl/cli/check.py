@@ -1,13 +1,14 @@
 """`metarl check FAMILY`: does a family keep the contract that agents rely on?"""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from metarl import api
 from metarl.cli.common import parse, print_json, show
-from metarl.envs.contract import verdicts
+from metarl.errors import UserError
+from metarl.video import choose_backend
 
 _DESCRIPTION = """Run the contract of families on one, your own say, and explain what it breaks."""
 
@@ -24,6 +25,14 @@ class Options:
 def run(argv: list[str]) -> int:
     """Check and print; exit code 1 where something is broken."""
     options = parse("check", Options, argv, _DESCRIPTION)
+    # MuJoCo chooses its OpenGL while it is imported, hence the imports below.
+    try:
+        choose_backend()
+    except UserError:
+        os.environ["MUJOCO_GL"] = "disable"  # then a picture fails, where it could end the process
+    from metarl import api
+    from metarl.envs.contract import verdicts
+
     family = api.build_family(options.family, plugins=[options.family])
     found = list(verdicts(family))
     broken = [verdict for verdict in found if verdict.problem]
@@ -32,9 +41,10 @@ def run(argv: list[str]) -> int:
                     "checks": [vars(verdict) for verdict in found]})
     else:
         for verdict in found:
-            show(f"{'FAILS' if verdict.problem else 'ok   '}  {verdict.claim}")
-            if verdict.problem:
-                show(f"       {verdict.problem}")
+            mark = "FAILS" if verdict.problem else "--" if verdict.unchecked else "ok"
+            show(f"{mark:5}  {verdict.claim}")
+            if verdict.problem or verdict.unchecked:
+                show(f"       {verdict.problem or 'not checked: ' + verdict.unchecked}")
         show(f"{options.family}: {len(broken)} of {len(found)} checks fail" if broken
              else f"{options.family} keeps its contract; next: metarl train pearl {options.family}")
     return 1 if broken else 0
