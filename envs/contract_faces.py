@@ -55,7 +55,8 @@ def _pictures(family: Family) -> None:
     with closing(Camera(worlds.engine.model)) as camera:
         for i in (0, len(tasks) - 1):
             model, data = worlds.engine.row(i)
-            shown = camera.picture(model, data, family.marks(named_task(family, tasks[i])))
+            task = named_task(family, tasks[i])
+            shown = camera.picture(model, data, family.marks(task), family.aim(task))
             demand(shown.mean() > 3, "a picture is black: add a light to `spec`")
             demand(shown.std() > 1, "a picture is of one colour: add a camera named `view` that "
                    "looks at the robot, or `track` that follows it")
