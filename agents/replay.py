@@ -60,7 +60,12 @@ class Replay:
 
     def add(self, trial: Trial) -> None:
         """Append a trial, each row to its task's ring, replica after replica. A task that occurs
-        several times among the trial's gets all that it lived, one after the other."""
+        several times among the trial's gets all that it lived, one after the other; where a row's
+        task changes, each ring gets what was lived in its own."""
+        for stretch in trial.stretches():
+            self._add(stretch)
+
+    def _add(self, trial: Trial) -> None:
         packed = torch.cat(
             [trial.obs, trial.action, trial.reward[..., None], trial.next_obs,
              trial.terminated[..., None].float()], -1,
@@ -101,12 +106,14 @@ class Replay:
         that beginning holds (len(tasks),): what a belief knows at some moment of a trial.
 
         The trial, `length` transitions long, is one of the task's last `trials`, and the moment
-        any in it.
+        any in it. Of a task that was lived in for less, all is taken for one trial.
         """
-        held = (self._added[tasks].clamp(max=self.capacity) // length).clamp(max=trials)
+        known = self._added[tasks].clamp(max=self.capacity)
+        whole = known.clamp(max=length)
+        held = (known // whole).clamp(max=trials)
         u = torch.rand(2, len(tasks), generator=generator, device=tasks.device)
-        first = self._added[tasks] - length * (1 + (u[0] * held).long())
-        count = 1 + (u[1] * length).long()
+        first = self._added[tasks] - whole * (1 + (u[0] * held).long())
+        count = 1 + (u[1] * whole).long()
         within = torch.rand(len(tasks), size, generator=generator, device=tasks.device)
         step = first[:, None] + (within * count[:, None]).long()
         return self._gather(tasks, step), count

@@ -6,6 +6,7 @@ al. (2019) say they do.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -49,3 +50,6 @@ class AntDir(Ant):
     def terminated(self, frame: Frame) -> Tensor:
         height = frame.qpos[:, 2]
         return (height < 0.2) | (height > 1.0)
+
+    def aim(self, task: Mapping[str, float]) -> tuple[float, float, float]:
+        return math.cos(task["direction"]), math.sin(task["direction"]), 0.0

@@ -5,6 +5,7 @@ fallen, only late.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,19 @@ class AntGoal(Ant):
 
     def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
         return {"distance [m]": (frame.qpos[:, :2] - _goal(task)).norm(dim=1)}
+
+    def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
+        x, y = _place(task)
+        return {"goal": (x, y, 0.0)}
+
+    def aim(self, task: Mapping[str, float]) -> tuple[float, float, float]:
+        x, y = _place(task)
+        return 0.4 * x, 0.4 * y, 0.0
+
+
+def _place(task: Mapping[str, float]) -> tuple[float, float]:
+    angle, radius = task["goal_angle"], task["goal_radius"]
+    return radius * math.cos(angle), radius * math.sin(angle)
 
 
 def _goal(task: Tensor) -> Tensor:

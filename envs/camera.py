@@ -1,14 +1,17 @@
 """Pictures of worlds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.envs.shading import Dot
+
 _HEIGHT, _WIDTH = 480, 640  # pixels, multiples of 16 as H.264 wants them
 _MARK = 0.02  # m, radius of a marked point
+_ARROW = (0.85, 0.2, 0.15, 0.9)
 _COLOURS = ((0.85, 0.2, 0.15, 0.9), (0.1, 0.6, 0.3, 0.9), (0.9, 0.6, 0.1, 0.9))
 
 
@@ -32,26 +35,45 @@ class Camera:
         model: mujoco.MjModel,
         data: mujoco.MjData,
         marks: Mapping[str, tuple[float, float, float]] | None = None,
+        aim: tuple[float, float, float] | None = None,
+        dots: Sequence[Dot] = (),
     ) -> NDArray[np.uint8]:
-        """A row's state with marked points [m], (480, 640, 3)."""
+        """A row's state with marked points [m], an arrow above the robot and coloured dots,
+        (480, 640, 3)."""
         # Renderer.update_scene knows the model it was made with, not the row's own.
         mujoco.mjv_updateScene(
             model, data, self._options, None, self._view, mujoco.mjtCatBit.mjCAT_ALL,
             self._renderer.scene,
         )
+        size = model.stat.meansize  # m, of a typical geom
         for place, colour in zip((marks or {}).values(), cycle(_COLOURS), strict=False):
-            self._mark(place, colour)
+            self._ball(np.array(place), _MARK * max(1, round(model.stat.extent)), colour)
+        for place, colour in dots:
+            self._ball(place, 0.45 * size, (*colour, 1.0))
+        if aim is not None and model.nbody > 1 and np.any(aim):
+            self._arrow(data.subtree_com[1] + [0, 0, 2.4 * size], np.array(aim), 0.15 * size)
         return self._renderer.render()
 
     def close(self) -> None:
         """Release the renderer."""
         self._renderer.close()
 
-    def _mark(self, place: tuple[float, float, float], colour: tuple[float, ...]) -> None:
+    def _ball(
+        self, place: NDArray[np.float64], radius: float, colour: tuple[float, ...]
+    ) -> mujoco.MjvGeom | None:
+        """A new geom of the scene, a ball at first; None where the scene is full."""
         scene = self._renderer.scene
-        if scene.ngeom < scene.maxgeom:
-            mujoco.mjv_initGeom(
-                scene.geoms[scene.ngeom], mujoco.mjtGeom.mjGEOM_SPHERE, np.full(3, _MARK),
-                np.array(place), np.eye(3).ravel(), np.array(colour, np.float32),
-            )
-            scene.ngeom += 1
+        if scene.ngeom >= scene.maxgeom:
+            return None
+        geom = scene.geoms[scene.ngeom]
+        mujoco.mjv_initGeom(
+            geom, mujoco.mjtGeom.mjGEOM_SPHERE, np.full(3, radius), place, np.eye(3).ravel(),
+            np.array(colour, np.float32),
+        )
+        scene.ngeom += 1
+        return geom
+
+    def _arrow(self, start: NDArray[np.float64], way: NDArray[np.float64], width: float) -> None:
+        geom = self._ball(start, width, _ARROW)
+        if geom is not None:
+            mujoco.mjv_connector(geom, mujoco.mjtGeom.mjGEOM_ARROW, width, start, start + way)

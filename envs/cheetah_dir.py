@@ -4,6 +4,7 @@ Finn et al., "Model-Agnostic Meta-Learning" (2017). There are two tasks and no o
 ones are the same two.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -25,3 +26,6 @@ class CheetahDir(Cheetah):
 
     def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
         return task[:, 0] * self.speed(before, after) - effort(action)
+
+    def aim(self, task: Mapping[str, float]) -> tuple[float, float, float]:
+        return task["direction"], 0.0, 0.0

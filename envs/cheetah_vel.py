@@ -4,6 +4,7 @@ Finn et al., "Model-Agnostic Meta-Learning" (2017), with the range U[0, 3] m/s t
 draws (Rakelly et al. 2019), whatever its docstring says; the range of MAML's papers is [0, 2].
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -26,3 +27,6 @@ class CheetahVel(Cheetah):
 
     def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
         return -(self.speed(before, after) - task[:, 0]).abs() - effort(action)
+
+    def aim(self, task: Mapping[str, float]) -> tuple[float, float, float]:
+        return 0.4 * task["velocity"], 0.0, 0.0

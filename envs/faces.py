@@ -1,8 +1,9 @@
 """The gymnasium faces of worlds: one world, and a batch of them.
 
 `gymnasium.make("metarl/reach-v1")` and `gymnasium.make_vec("metarl/reach-v1", num_envs=8)` give
-these. Both take the family's options, such as `horizon=100`, and `task={"payload": 2.0}`; a batch
-also `autoreset_mode="SameStep"` (make_vec passes no vector_kwargs to environments of this kind).
+these; `WorldEnv(MyFamily())` is one of your own. All take the family's options, such as
+`horizon=100`, and `task={"payload": 2.0}`; a batch also `autoreset_mode="SameStep"` (make_vec
+passes no vector_kwargs to environments of this kind).
 
 A new episode keeps its task; a new task comes with a seed, or when asked for. Every row has its own
 stream of random numbers, so that row i of a batch seeded with s lives what one world seeded with
@@ -10,7 +11,7 @@ s + i lives, however many rows there are.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import gymnasium
@@ -41,7 +42,7 @@ class WorldEnv(gymnasium.Env[NDArray[Any], NDArray[Any]]):
 
     def __init__(
         self,
-        family: str,
+        family: str | Family,
         task: Mapping[str, float] | None = None,
         render_mode: str | None = None,
         **options: Any,
@@ -93,7 +94,7 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv[NDArray[Any], NDArray[Any], NDAr
 
     def __init__(
         self,
-        family: str,
+        family: str | Family,
         num_envs: int = 1,
         task: Mapping[str, float] | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -178,15 +179,15 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv[NDArray[Any], NDArray[Any], NDAr
         self._rows.close()
 
 
-def _family(name: str, options: Mapping[str, Any]) -> Family:
-    if name not in FAMILIES:
-        raise unknown("family", name, FAMILIES)
-    chosen: Any = FAMILIES[name]
-    known = [field.name for field in fields(chosen)]
+def _family(family: str | Family, options: Mapping[str, Any]) -> Family:
+    if isinstance(family, str) and family not in FAMILIES:
+        raise unknown("family", family, FAMILIES)
+    made: Any = FAMILIES[family]() if isinstance(family, str) else family
+    known = [field.name for field in fields(made)]
     for option in options:
         if option not in known:
-            raise unknown(f"option of {name}", option, known)
-    return chosen(**options)
+            raise unknown(f"option of {made.name}", option, known)
+    return replace(made, **options)
 
 
 def _render_mode(mode: str | None) -> str | None:

@@ -146,6 +146,10 @@ class Family(Protocol):
         """Points [m] to draw into a picture of the task, by label: the hidden goal, say."""
         return {}
 
+    def aim(self, task: Mapping[str, float]) -> tuple[float, float, float] | None:
+        """An arrow [m] to draw above the robot in a picture of the task: which way to go, say."""
+        return None
+
 
 def sample_tasks(family: Family, split: Split, count: int, seed: int = 0) -> Tensor:
     """Tasks (count, D), float64. Task i depends on family, split, seed and i alone, so that a

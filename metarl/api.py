@@ -67,6 +67,11 @@ def family_of(run: Run, plugins: Collection[str] = ()) -> Family:
     return build_family(run.config["family"], run.config["options"], plugins, run.files)
 
 
+def switch_every(run: Run) -> int:
+    """After how many episodes of a trial the tasks of a run change; 0: never."""
+    return int(run.config.get("trial", {}).get("switch_every", 0))
+
+
 def restore(run: Run, agent: Agent, warn: Warn, strict: bool = False) -> Checkpoint | None:
     """Give an agent the state of the run's latest whole checkpoint, and return that; None where
     there is none yet. Raises DamagedFile, also for a fallback if `strict`."""
@@ -203,7 +208,7 @@ def build_config(kind: str, cls: Any, values: Mapping[str, Any]) -> Any:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def build_setting(family: Family, agent: Agent, seed: int) -> Setting:
+def build_setting(family: Family, agent: Agent, seed: int, switch_every: int = 0) -> Setting:
     """Worlds and task sets to train this agent in this family with. The task sets do not depend
     on the seed, so that all runs of a family meet the same tasks."""
     plan, (train, held_out) = agent.plan, family.task_counts
@@ -213,7 +218,22 @@ def build_setting(family: Family, agent: Agent, seed: int) -> Setting:
         train=sample_tasks(family, "train", train),
         test=sample_tasks(family, "test", held_out),
         seed=seed,
+        switch_every=switch_every,
     )
+
+
+def check_switch(family: Family, agent: Agent, every: int) -> None:
+    """Raise UserError where this agent's tasks cannot change every so many episodes."""
+    if every < 0:
+        raise UserError(f"tasks cannot change every {every} episodes; 0 means never")
+    if every and min(family.task_counts) < 2:
+        raise UserError(f"{family.name} has one task only: it cannot change into another")
+    ends_early = type(family).terminated is not Family.terminated
+    if every and agent.plan.replicas > 1 and ends_early:
+        raise UserError(
+            f"episodes of {family.name} end at different times, and this agent pools what "
+            f"{agent.plan.replicas} rows live in one task: they would change at different times"
+        )
 
 
 def resolved(agent: str, config: Any, family: str, options: Any, shapes: Shapes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metarl.agent import Agent, Shapes
 from metarl.randomness import Draws, Role
-from metarl.trial import Steps, Trial
+from metarl.trial import Change, Steps, Trial
 
 
 class WorldsLike(Protocol):
@@ -33,12 +33,22 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True)
+class Switch:
+    """How tasks change inside a trial: after every so many episodes of a row its task becomes
+    another one of a set. Nobody is told, and no belief is reset: to notice is the agent's duty."""
+
+    every: int  # episodes
+    pool: Tensor  # (P, D) the set, P > 1
+
+
+@dataclass(frozen=True)
 class Tasks:
     """The tasks of one trial: M of a task set, each in `replicas` rows."""
 
     values: Tensor  # (M, D)
     index: Tensor  # (M,) their numbers in the set
     replicas: int = 1
+    switch: Switch | None = None  # None: they stay
 
 
 def collect(
@@ -65,6 +75,7 @@ def collect(
         belief = agent.prior(tasks.values, tasks.replicas, draws)
     noises = _noises(draws, length, shapes.action).to(agent.device) if noise else None
     record = _Recorder(length, worlds.rows, shapes)
+    hidden = None if tasks.switch is None else _Switching(tasks, tasks.switch, draws)
     for t in range(length):
         if stop():
             raise Interrupted
@@ -75,6 +86,11 @@ def collect(
         steps = worlds.step(action)
         belief = agent.infer(belief, steps.to(agent.device))
         record.add(t, steps)
+        # After an episode's end, when the world has begun another: that one begins anew.
+        if hidden is not None and t + 1 < length and (due := hidden.due(steps.last)).any():
+            record.changes.append(Change(t + 1, hidden.task, hidden.index))
+            worlds.set_tasks(hidden.task)
+            worlds.reset(due)
         obs = worlds.obs
     index = tasks.index.repeat_interleave(tasks.replicas)
     return record.trial(task, index, tasks.replicas), belief
@@ -83,6 +99,41 @@ def collect(
 def _noises(draws: Draws, length: int, action: int) -> Tensor:
     """Exploration noise (T, N, A)."""
     return draws.normal(Role.ACTION, 0, length, action).transpose(0, 1).contiguous()
+
+
+class _Switching:
+    """Which task each row has now. A task's way through the set is drawn by its own key; its
+    replicas go the same way, each by its own count of episodes."""
+
+    def __init__(self, tasks: Tasks, switch: Switch, draws: Draws) -> None:
+        self._switch = switch
+        self._draws = Draws(draws.words)  # one number for a task and all its replicas
+        self._way = [tasks.index]  # (M,) each: at first, after one change, ...
+        self._place = torch.arange(len(tasks.index)).repeat_interleave(tasks.replicas)
+        self._episodes = torch.zeros_like(self._place)  # (N,) finished
+        self.index = tasks.index[self._place]  # (N,)
+
+    @property
+    def task(self) -> Tensor:
+        """(N, D)"""
+        return self._switch.pool[self.index]
+
+    def due(self, last: Tensor) -> Tensor:
+        """Count the episodes that end, and change the tasks of the rows (N,) returned."""
+        if not last.any():
+            return last
+        self._episodes += last
+        changes = self._episodes // self._switch.every  # (N,) so far
+        while len(self._way) <= changes.max():
+            self._way.append(self._another(len(self._way)))
+        self.index = torch.stack(self._way)[changes, self._place]
+        return last & (self._episodes % self._switch.every == 0)
+
+    def _another(self, number: int) -> Tensor:
+        """What each task becomes at change `number`, (M,): any of the set but what it is."""
+        others = len(self._switch.pool) - 1
+        ahead = 1 + (others * self._draws.uniform(Role.TASK_SWITCH, number)).long()
+        return (self._way[-1] + ahead) % (others + 1)
 
 
 class _Recorder:
@@ -96,6 +147,7 @@ class _Recorder:
         self.terminated = torch.zeros(length, rows, dtype=torch.bool)
         self.last = torch.zeros(length, rows, dtype=torch.bool)
         self.outcome: dict[str, Tensor] = {}
+        self.changes: list[Change] = []
 
     def add(self, t: int, steps: Steps) -> None:
         for name in ("obs", "action", "reward", "next_obs", "terminated", "last"):
@@ -108,5 +160,5 @@ class _Recorder:
     def trial(self, task: Tensor, index: Tensor, replicas: int) -> Trial:
         return Trial(
             self.obs, self.action, self.reward, self.next_obs, self.terminated, self.last,
-            self.outcome, task, index, replicas,
+            self.outcome, task, index, replicas, tuple(self.changes),
         )

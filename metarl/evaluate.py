@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Agent
-from metarl.collect import Tasks, WorldsLike, collect
+from metarl.collect import Switch, Tasks, WorldsLike, collect
 from metarl.randomness import Draws
 
 # An evaluation's draws are keyed by an iteration that training never reaches.
@@ -40,16 +40,17 @@ def evaluate(
     episodes: int,
     seed: int,
     stop: Callable[[], bool] = lambda: False,
+    switch: Switch | None = None,
 ) -> Evaluation:
     """Judge an agent on tasks (M, D); `worlds` has M * agent.plan.replicas rows.
 
     Each row adapts over `episodes` episodes, with the mean action unless the agent needs noise to
-    adapt.
+    adapt. With a `switch`, whose set begins with `tasks`, column m is what began as task m.
     """
     replicas = agent.plan.replicas
     draws = Draws.of(seed, EVALUATION, len(tasks), replicas)
     trial, _ = collect(
-        worlds, agent, Tasks(tasks, torch.arange(len(tasks)), replicas), episodes, draws,
+        worlds, agent, Tasks(tasks, torch.arange(len(tasks)), replicas, switch), episodes, draws,
         noise=agent.plan.noise_when_judged, stop=stop,
     )
 

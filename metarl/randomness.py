@@ -22,6 +22,7 @@ class Role(IntEnum):
     ACTION = 4
     BELIEF = 5
     LEARN = 6
+    TASK_SWITCH = 7
 
 
 def generator(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Agent
-from metarl.collect import Interrupted, Tasks, WorldsLike, collect
+from metarl.collect import Interrupted, Switch, Tasks, WorldsLike, collect
 from metarl.errors import Diverged
 from metarl.evaluate import Evaluation, evaluate
 from metarl.randomness import Draws, Role, generator
@@ -52,6 +52,11 @@ class Setting:
     train: Tensor  # (tasks, D)
     test: Tensor  # (tasks, D)
     seed: int
+    switch_every: int = 0  # episodes after which a trial's tasks become others; 0: never
+
+    def switch(self, pool: Tensor) -> Switch | None:
+        """How tasks of this set change inside a trial."""
+        return Switch(self.switch_every, pool) if self.switch_every else None
 
 
 def train(
@@ -101,7 +106,8 @@ def train(
 def judge(agent: Agent, setting: Setting, episodes: int) -> Evaluation:
     """Evaluate on the test tasks. The draws are the same each time, whatever the seed."""
     with acting_threads():
-        return evaluate(setting.judge, agent, setting.test, episodes, seed=0)
+        return evaluate(setting.judge, agent, setting.test, episodes, seed=0,
+                        switch=setting.switch(setting.test))
 
 
 def choose_tasks(seed: int, iteration: int, count: int, size: int) -> Tensor:
@@ -135,11 +141,9 @@ def _iterate(
     # Keyed by place and task, so that a task that is visited twice at once draws twice.
     draws = Draws.of(seed, iteration, index + len(setting.train) * repeats(index), plan.replicas)
     began = time.monotonic()
+    tasks = Tasks(setting.train[index], index, plan.replicas, setting.switch(setting.train))
     with acting_threads():
-        trial, _ = collect(
-            setting.worlds, agent, Tasks(setting.train[index], index, plan.replicas),
-            plan.episodes, draws, stop=stop,
-        )
+        trial, _ = collect(setting.worlds, agent, tasks, plan.episodes, draws, stop=stop)
     collected = time.monotonic()
     metrics = agent.learn(trial, seed, iteration)
     learned = time.monotonic()

@@ -1,6 +1,7 @@
 """What the world said: single steps, and rectangular trials of several episodes of one task."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -29,8 +30,18 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Change:
+    """The hidden tasks that rows have from a step of a trial on."""
+
+    start: int  # the first step
+    task: Tensor  # (N, D)
+    index: Tensor  # (N,)
+
+
+@dataclass(frozen=True)
 class Trial:
-    """T steps of N rows, time first: several episodes of one hidden task for each row."""
+    """T steps of N rows, time first: several episodes of one hidden task for each row, unless
+    `changes` says otherwise. What must know the task of a step goes by `stretches`."""
 
     obs: Tensor  # (T, N, O)
     action: Tensor  # (T, N, A)
@@ -39,9 +50,10 @@ class Trial:
     terminated: Tensor  # (T, N) bool
     last: Tensor  # (T, N) bool
     outcome: dict[str, Tensor]  # (T, N) each, NaN unless `last`
-    task: Tensor  # (N, D); for oracles, plots and logs, never for an agent
-    index: Tensor  # (N,) number of each row's task in the set it was drawn from
+    task: Tensor  # (N, D) at the beginning; for oracles, plots and logs, never for an agent
+    index: Tensor  # (N,) number of each row's first task in the set it was drawn from
     replicas: int = 1
+    changes: tuple[Change, ...] = ()  # of any row's task, in the order of time
 
     def __len__(self) -> int:
         return self.reward.shape[0]
@@ -50,6 +62,22 @@ class Trial:
         """Step `t` of all rows, (N, ...)."""
         names = ("obs", "action", "reward", "next_obs", "terminated", "last")
         return Steps(**{name: getattr(self, name)[t] for name in names})
+
+    def stretches(self) -> list["Trial"]:
+        """The trial cut wherever a row's task changes: parts in which every row has one task."""
+        if not self.changes:
+            return [self]
+        bounds = [0, *(change.start for change in self.changes), len(self)]
+        tasks = [(self.task, self.index), *((c.task, c.index) for c in self.changes)]
+        names = ("obs", "action", "reward", "next_obs", "terminated", "last")
+        return [
+            replace(
+                self, **{name: getattr(self, name)[start:end] for name in names}, task=task,
+                outcome={name: value[start:end] for name, value in self.outcome.items()},
+                index=index, changes=(),
+            )
+            for (start, end), (task, index) in zip(pairwise(bounds), tasks, strict=True)
+        ]
 
     @property
     def episode(self) -> Tensor:

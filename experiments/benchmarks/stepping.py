@@ -1,11 +1,16 @@
 """How many control steps a second worlds make, against the physics alone and the usual batches.
 
-    python -m experiments.benchmarks.stepping [--family cheetah-vel] [--rows 64]
+    python -m experiments.benchmarks.stepping [FAMILY ...] [--rows 64] [--rounds 3]
+
+For every family: env steps/s with an actor, as ratios to the physics alone (aims: 0.85 for robots
+on legs, 0.75 for arms that touch things), to gymnasium's SyncVectorEnv and to SB3's SubprocVecEnv;
+how long it takes to set as many new tasks, against an episode (aim: less); and what a step costs
+per row for 16 to 1024 rows (aim: the same).
 
 Rounds of all methods alternate, so that what else the machine does hits all alike; a ratio is the
 median of the rounds' own ratios. Worlds are timed with the actor that a policy gradient agent has,
 and with all that belongs to a step: rewards, time limits, resets. The physics alone gets the very
-controls and start states of such an episode, since what a robot does decides what simulating it
+models, controls and states of such a life, since what a robot does decides what simulating it
 costs; all others get the same random actions, made beforehand.
 """
 
@@ -14,85 +19,127 @@ import itertools
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import gymnasium
 import mujoco
 import numpy as np
 import torch
-from mujoco import batch
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from torch import Tensor
 
 from experiments.record import machine, record
+from metarl.cli.common import show, table
 from metarl.envs import FAMILIES
+from metarl.envs.engine import BatchEngine
 from metarl.envs.family import Family, sample_tasks
 from metarl.envs.worlds import Worlds
+from metarl.errors import unknown
 from metarl.randomness import Draws
 
-_STEPS = 200  # of a round: an episode of cheetah-vel, so each round pays for a reset
+_STEPS = 200  # of a round: an episode of most families, so each round pays for a reset
+_FEW = 20  # of a round of the slow ones, and of the worlds of several sizes
+_SIZES = (16, 64, 256, 1024)  # rows
 _HIDDEN = 64
 # What others step where gymnasium has the same model; else they step our own single world.
-_GYMNASIUM = {"cheetah-vel": "HalfCheetah-v5"}
+_GYMNASIUM = {"cheetah-dir": "HalfCheetah-v5", "cheetah-vel": "HalfCheetah-v5"}
+_OURS, _PHYSICS, _SYNC, _SUBPROC = (
+    "worlds with actor", "physics alone", "SyncVectorEnv", "SubprocVecEnv"
+)
 
-Method = Callable[[], object]  # one step of all rows
+
+@dataclass(frozen=True)
+class Method:
+    """Something that is timed."""
+
+    step: Callable[[], object]  # one step of all rows
+    steps: int = 1  # of a round
+    before: Callable[[], object] = lambda: None  # at the beginning of a round, not timed
+
+
+Seconds = dict[str, list[float]]  # of a step, in each round, by method
 
 
 def main() -> None:
     """Measure, print a table and record it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--family", default="cheetah-vel", choices=FAMILIES)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help="all by default")
     parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    for name in options.families:
+        if name not in FAMILIES:
+            raise SystemExit(str(unknown("family", name, FAMILIES)))
     torch.set_num_threads(1)  # the physics has all cores
+    multiprocessing.set_forkserver_preload(["torch", "metarl.envs.faces"])
 
-    family = FAMILIES[options.family]()
-    sync, subproc = _others(options.family, options.rows)
-    actions = _random_actions(family, options.rows)
-    methods: dict[str, Method] = {
-        "worlds with actor": _worlds_with_actor(family, options.rows),
-        "worlds": _worlds(family, options.rows, actions),
-        "physics alone": _physics(family, options.rows),
-        "SyncVectorEnv": _repeated(sync.step, actions),
-        "SubprocVecEnv": _repeated(subproc.step, actions),
-    }
-    try:
-        seconds = _measure(methods, options.rounds)
-    finally:
-        sync.close()
-        subproc.close()
-    _report(seconds, options.family, options.rows)
+    print(machine())
+    shown = table("family", "steps/s", "x physics", "x Sync", "x Subproc", "tasks : episode [ms]",
+                  f"us per row and step, {' '.join(map(str, _SIZES))} rows")
+    for name in options.families or FAMILIES:
+        began = time.perf_counter()
+        shown.add_row(name, *_family(name, options.rows, options.rounds))
+        print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
+    show(shown)
 
 
-def _measure(methods: dict[str, Method], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round of each method; a first round warms up and does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
+def _family(name: str, rows: int, rounds: int) -> Iterator[str]:
+    """Measure and record one family; the cells of its row."""
+    family = FAMILIES[name]()
+    actions = _random_actions(family, rows)
+    with _others(name, rows) as (sync, subproc):
+        seconds = _measure({
+            _OURS: _worlds_with_actor(family, rows),
+            _PHYSICS: _physics(family, rows),
+            _SYNC: Method(_repeated(sync.step, actions), _FEW),
+            _SUBPROC: Method(_repeated(subproc.step, actions), _FEW),
+            "tasks": _new_tasks(family, rows),
+        }, rounds)
+    speed = {method: rows / statistics.median(values) for method, values in seconds.items()}
+    yield f"{speed[_OURS]:,.0f}"
+    for other in (_PHYSICS, _SYNC, _SUBPROC):
+        ratio = _ratio(seconds[other], seconds[_OURS])
+        record("stepping", f"{name} rows={rows} vs {other}", "env steps/s", speed[_OURS],
+               speed[other], ratio)
+        yield f"{ratio:.2f}"
+    yield _tasks(name, rows, seconds, family.horizon)
+    yield _sizes(name, _measure({str(n): _worlds(family, n) for n in _SIZES}, rounds))
+
+
+def _tasks(name: str, rows: int, seconds: Seconds, horizon: int) -> str:
+    episodes = [horizon * value for value in seconds[_OURS]]
+    setting, episode = statistics.median(seconds["tasks"]), statistics.median(episodes)
+    record("stepping", f"{name} rows={rows} setting new tasks vs an episode", "s", setting,
+           episode, _ratio(episodes, seconds["tasks"]))
+    return f"{1e3 * setting:.1f} : {1e3 * episode:.0f}"
+
+
+def _sizes(name: str, seconds: Seconds) -> str:
+    costs = [1e6 * statistics.median(seconds[str(n)]) / n for n in _SIZES]
+    for size, cost in zip(_SIZES, costs, strict=True):
+        record("stepping", f"{name} rows={size} cost of a row's step", "us", cost)
+    return " ".join(f"{cost:.1f}" for cost in costs)
+
+
+def _measure(methods: dict[str, Method], rounds: int) -> Seconds:
+    """Seconds of a step in each round of each method; a first round warms up and does not count."""
+    seconds: Seconds = {name: [] for name in methods}
     for _ in range(rounds + 1):
-        for name, step in methods.items():
+        for name, method in methods.items():
+            method.before()
             start = time.perf_counter()
-            for _ in range(_STEPS):
-                step()
-            seconds[name].append(time.perf_counter() - start)
+            for _ in range(method.steps):
+                method.step()
+            seconds[name].append((time.perf_counter() - start) / method.steps)
     return {name: values[1:] for name, values in seconds.items()}
 
 
-def _report(seconds: dict[str, list[float]], family: str, rows: int) -> None:
-    print(f"{family}, {rows} rows, {machine()}")
-    speed = {name: rows * _STEPS / statistics.median(s) for name, s in seconds.items()}
-    whole = "worlds with actor"
-    for name in seconds:
-        ratio = _ratio(seconds[name], seconds[whole])
-        print(f"{name:20}{speed[name]:12,.0f} steps/s   {whole}: {ratio:6.2f} x")
-        if name == "worlds":
-            record("stepping", f"{family} rows={rows} without an actor", "env steps/s", speed[name])
-        elif name != whole:
-            record("stepping", f"{family} rows={rows} vs {name}", "env steps/s", speed[whole],
-                   speed[name], ratio)
-
-
-def _ratio(baseline: list[float], ours: list[float]) -> float:
+def _ratio(baseline: Sequence[float], ours: Sequence[float]) -> float:
     """How many times faster ours is: the median over rounds."""
     return statistics.median(b / o for b, o in zip(baseline, ours, strict=True))
 
@@ -100,16 +147,30 @@ def _ratio(baseline: list[float], ours: list[float]) -> float:
 # Methods.
 
 
-def _worlds(family: Family, rows: int, actions: np.ndarray) -> Method:
-    worlds = _started(family, rows)
-    sequence = itertools.cycle(torch.from_numpy(actions))
-    return lambda: worlds.step(next(sequence))
-
-
 def _worlds_with_actor(family: Family, rows: int) -> Method:
     worlds = _started(family, rows)
     act = _actor(worlds)
-    return lambda: worlds.step(act())
+    return Method(lambda: worlds.step(act()), _STEPS)
+
+
+def _worlds(family: Family, rows: int) -> Method:
+    """Worlds over the first steps of an episode, without an actor."""
+    worlds = _started(family, rows)
+    step = _repeated(worlds.step, torch.from_numpy(_random_actions(family, rows)))
+    return Method(step, min(_FEW, family.horizon), worlds.reset)
+
+
+def _new_tasks(family: Family, rows: int) -> Method:
+    """Tasks that have not been set before."""
+    worlds = Worlds(family, rows)
+    sets = (sample_tasks(family, "train", rows, seed) for seed in itertools.count())
+    tasks = torch.empty(0)
+
+    def draw() -> None:
+        nonlocal tasks
+        tasks = next(sets)
+
+    return Method(lambda: worlds.set_tasks(tasks), before=draw)
 
 
 def _started(family: Family, rows: int) -> Worlds:
@@ -142,18 +203,21 @@ def _actor(worlds: Worlds) -> Callable[[], Tensor]:
 
 
 def _physics(family: Family, rows: int) -> Method:
-    """The batched mj_step loop on its own, over the first episode of the worlds with an actor."""
+    """The batched mj_step loop on its own, over the first round of the worlds with an actor."""
     worlds = _started(family, rows)
-    act, start = _actor(worlds), worlds.engine.snapshot().state
-    model, actions = worlds.engine.model, []
+    act, low_high = _actor(worlds), worlds.engine.model.actuator_ctrlrange.T
+    start, actions, restarts = worlds.engine.snapshot().state, [], []
     for _ in range(_STEPS):
-        actions.append(act().numpy().clip(-1, 1))
-        worlds.step(torch.from_numpy(actions[-1]))
-    physics = batch.Batch(model, rows)
-    low, high = model.actuator_ctrlrange.T
-    controls = (low + high) / 2 + np.array(actions) * (high - low) / 2
-    ctrl, substeps = physics.bind("ctrl"), worlds.engine.substeps
-    numbers = itertools.cycle(range(_STEPS))
+        action = act()
+        actions.append(family.action_scale * action.numpy().astype(np.float64))
+        ended = worlds.step(action).last.numpy()
+        restarts.append((ended, worlds.engine.snapshot().state[ended]) if ended.any() else None)
+    low, high = low_high
+    controls = (low + high) / 2 + np.array(actions).clip(-1, 1) * (high - low) / 2
+    engine = BatchEngine(family, rows)
+    engine.set_tasks(worlds.tasks)
+    physics, substeps = engine._batch, engine.substeps
+    ctrl, numbers = physics.bind("ctrl"), itertools.cycle(range(_STEPS))
 
     def step() -> None:
         number = next(numbers)
@@ -161,19 +225,27 @@ def _physics(family: Family, rows: int) -> Method:
             physics.state[:] = start
         ctrl[:] = controls[number]
         physics.step(nstep=substeps)
+        if restart := restarts[number]:
+            physics.state[restart[0]] = restart[1]
 
-    return step
+    return Method(step, _STEPS)
 
 
-def _others(family: str, rows: int) -> tuple[gymnasium.vector.SyncVectorEnv, SubprocVecEnv]:
+@contextmanager
+def _others(
+    family: str, rows: int
+) -> Iterator[tuple[gymnasium.vector.SyncVectorEnv, SubprocVecEnv]]:
     make = partial(_make, family)
     sync = gymnasium.vector.SyncVectorEnv([make] * rows)
-    sync.reset(seed=0)
-    multiprocessing.set_forkserver_preload(["torch", "metarl.envs.faces"])
     subproc = SubprocVecEnv([make] * rows, start_method="forkserver")
-    subproc.seed(0)
-    subproc.reset()
-    return sync, subproc
+    try:
+        sync.reset(seed=0)
+        subproc.seed(0)
+        subproc.reset()
+        yield sync, subproc
+    finally:
+        sync.close()
+        subproc.close()
 
 
 def _make(family: str) -> gymnasium.Env:
@@ -183,7 +255,7 @@ def _make(family: str) -> gymnasium.Env:
     return gymnasium.make(_GYMNASIUM.get(family, f"metarl/{family}-v1"))
 
 
-def _repeated(step: Callable[[np.ndarray], object], actions: np.ndarray) -> Method:
+def _repeated(step: Callable[..., object], actions: Sequence | np.ndarray | Tensor) -> Callable:
     sequence = itertools.cycle(actions)
     return lambda: step(next(sequence))
 

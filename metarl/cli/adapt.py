@@ -25,9 +25,9 @@ _ADAPTING, _JUDGING = EVALUATION + 1, EVALUATION + 2  # iterations that key the 
 Row = dict[str, Any]  # `episode`, `return` and the family's outcomes
 _DESCRIPTION = """Adapt the latest checkpoint of a run to one task, in simulation.
 
-The agent lives through the episodes without being told the task. Before and after, one more
-episode is judged from the same start states, without exploration. The adapted policy is written as
-a bundle, which metarl play and metarl.load read."""
+The agent lives through the episodes, all in that task, without being told it. Before and after, one
+more episode is judged from the same start states, without exploration. The adapted policy is
+written as a bundle, which metarl play and metarl.load read."""
 
 
 @dataclass(frozen=True)

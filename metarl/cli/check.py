@@ -1,10 +1,11 @@
 """`metarl check FAMILY`: does a family keep the contract that agents rely on?"""
 
+import os
 from dataclasses import dataclass
 
-from metarl import api
 from metarl.cli.common import FamilyOptions, parse, print_json, show
-from metarl.envs.contract import verdicts
+from metarl.errors import UserError
+from metarl.video import choose_backend
 
 _DESCRIPTION = """Run the contract of families on one, your own say, and explain what it breaks."""
 
@@ -19,6 +20,14 @@ class Options(FamilyOptions):
 def run(argv: list[str]) -> int:
     """Check and print; exit code 1 where something is broken."""
     options = parse("check", Options, argv, _DESCRIPTION)
+    # MuJoCo chooses its OpenGL while it is imported, hence the imports below.
+    try:
+        choose_backend()
+    except UserError:
+        os.environ["MUJOCO_GL"] = "disable"  # then a picture fails, where it could end the process
+    from metarl import api
+    from metarl.envs.contract import verdicts
+
     chosen = api.choose_family(options.family, options.mjcf, options.vary)
     found = list(verdicts(chosen.cls()))
     broken = [verdict for verdict in found if verdict.problem]
@@ -27,9 +36,10 @@ def run(argv: list[str]) -> int:
                     "checks": [vars(verdict) for verdict in found]})
     else:
         for verdict in found:
-            show(f"{'FAILS' if verdict.problem else 'ok   '}  {verdict.claim}")
-            if verdict.problem:
-                show(f"       {verdict.problem}")
+            mark = "FAILS" if verdict.problem else "--" if verdict.unchecked else "ok"
+            show(f"{mark:5}  {verdict.claim}")
+            if verdict.problem or verdict.unchecked:
+                show(f"       {verdict.problem or 'not checked: ' + verdict.unchecked}")
         show(f"{chosen.name}: {len(broken)} of {len(found)} checks fail" if broken
              else f"{chosen.name} keeps its contract; next: metarl train pearl {chosen.words}")
     return 1 if broken else 0

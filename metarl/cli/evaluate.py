@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metarl import api
 from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
+from metarl.collect import Switch
 from metarl.envs.family import Split, sample_tasks
 from metarl.envs.worlds import Worlds
 from metarl.errors import UserError
@@ -16,8 +17,9 @@ from metarl.statistics import interquartile_mean, interval
 from metarl.train import acting_threads
 
 _DESCRIPTION = """Judge the latest checkpoint of a run on the tasks of a split: return and outcomes
-of episodes 1 ... K, each in the same hidden task. Figures are interquartile means over tasks, with
-95 % bootstrap intervals. The whole result is written into RUN/evaluations/ as JSON."""
+of episodes 1 ... K, each in the same hidden task unless that changes on the way. Figures are
+interquartile means over tasks, with 95 % bootstrap intervals. The whole result is written into
+RUN/evaluations/ as JSON."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Options(RunOptions):
     split: Split = "test"  # train tasks, held-out test tasks, or out-of-distribution tasks
     episodes: int = 3  # episodes per task, K
     tasks: int | None = None  # how many tasks; the family's own number of test tasks by default
+    switch_every: int | None = None  # episodes after which tasks become others; as in training
     seed: int = 0  # of the evaluation's random numbers
     device: str = "cpu"  # torch device of the agent, as cpu or cuda
 
@@ -41,24 +44,31 @@ def run(argv: list[str]) -> int:
         raise UserError("--tasks and --episodes must be at least 1")
     if options.split == "ood" and not any(parameter.ood for parameter in family.parameters):
         raise UserError(f"{family.name} has no tasks out of distribution; use --split test")
-    tasks = sample_tasks(family, options.split, count)
+    every = api.switch_every(found) if options.switch_every is None else options.switch_every
+    api.check_switch(family, agent, every)
+    # What a task becomes does not depend on how many are judged, up to the family's own number.
+    pool = sample_tasks(family, options.split, max(count, family.task_counts[1]))
+    tasks, switch = pool[:count], Switch(every, pool) if every else None
     worlds = Worlds(family, count * agent.plan.replicas)
     with acting_threads():
-        result = evaluate(worlds, agent, tasks, options.episodes, options.seed)
+        result = evaluate(worlds, agent, tasks, options.episodes, options.seed, switch=switch)
     document = {
         "run": str(found.path), "checkpoint": at.step, "split": options.split,
-        "seed": options.seed, "parameters": [p.name for p in family.parameters],
+        "seed": options.seed, "switch_every": every,
+        "parameters": [p.name for p in family.parameters],
         "tasks": tasks.tolist(), "returns": result.returns.tolist(),
         "outcomes": {name: values.tolist() for name, values in result.outcomes.items()},
         "summary": _summary(result),
     }
     name = f"evaluations/{options.split}_step_{at.step:09d}_k{options.episodes}_n{count}" \
-           f"_s{options.seed}.json"
+           f"_s{options.seed}{f'_switch{every}' if every else ''}.json"
     file = found.write_json(name, document)
     if options.json:
         print_json({**document, "file": str(file)})
     else:
-        show(f"{family.name}, {count} {options.split} tasks, checkpoint at env step {at.step:,}")
+        changing = f", others every {every} episodes" if every else ""
+        show(f"{family.name}, {count} {options.split} tasks{changing}, checkpoint at env step "
+             f"{at.step:,}")
         show(_table(document["summary"]))
         show(f"kept in {file}")
     return 0

@@ -28,14 +28,15 @@ def film_trial(
     worlds.set_tasks(task.expand(replicas, -1))
     worlds.reset(draws=draws)
     belief = agent.prior(task[None], replicas, draws)
-    marks = family.marks(named_task(family, task))
+    named = named_task(family, task)
+    marks, aim = family.marks(named), family.aim(named)
     paths = [folder / f"episode_{k + 1}.mp4" for k in range(episodes)]
     with closing(Camera(worlds.engine.model)) as camera:
         for path in paths:
             with Recorder(path, fps=1 / family.control_step) as recorder:
                 over = False
                 while not over:
-                    recorder.add(camera.picture(*worlds.engine.row(0), marks))
+                    recorder.add(camera.picture(*worlds.engine.row(0), marks, aim))
                     with torch.no_grad():
                         action = agent.act(worlds.obs.to(agent.device), belief, None)
                     steps: Steps = worlds.step(action)

@@ -80,18 +80,19 @@ def _play(policy: "Policy", family: Any, task: Any, seed: int, video: Path) -> d
     worlds = Worlds(family, policy.replicas)
     worlds.set_tasks(task.expand(policy.replicas, -1))
     worlds.reset(draws=Draws.of(seed, EVALUATION, 1, policy.replicas))
-    marks = family.marks(named_task(family, task))
+    named = named_task(family, task)
+    marks, aim = family.marks(named), family.aim(named)
     camera = Camera(worlds.engine.model)
     rewards: list[float] = []
     outcome = {}
     with closing(camera), Recorder(video, fps=1 / family.control_step) as recorder:
-        recorder.add(camera.picture(*worlds.engine.row(0), marks))
+        recorder.add(camera.picture(*worlds.engine.row(0), marks, aim))
         while len(rewards) < family.horizon:
             with torch.no_grad():
                 action = agent.act(worlds.obs.to(agent.device), belief, None)
             steps = worlds.step(action, autoreset=False)
             belief = agent.infer(belief, steps.to(agent.device))
-            recorder.add(camera.picture(*worlds.engine.row(0), marks))
+            recorder.add(camera.picture(*worlds.engine.row(0), marks, aim))
             rewards.append(steps.reward[0].item())
             if steps.last[0]:
                 outcome = {name: value[0].item() for name, value in steps.outcome.items()}

@@ -1,5 +1,6 @@
 """`metarl show FAMILY`: what varies over a family, and a picture of its tasks."""
 
+import math
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from metarl.video import choose_backend
 
 _DESCRIPTION = """Print what varies over a family, and draw a grid of its tasks at the start of an
 episode: from the train range on the left, out of distribution on the right."""
-_LISTED = 6  # parameters that are written over a picture; more do not fit
+_LISTED, _WIDTH = 6, 58  # parameters, and letters in a line, that fit over a picture
 
 
 @dataclass(frozen=True)
@@ -57,36 +58,26 @@ def run(argv: list[str]) -> int:
 def _draw(family: Any, options: Options, out: Path) -> None:
     """The grid, written to `out`."""
     import matplotlib
-    import torch
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from metarl.envs.camera import Camera
-    from metarl.envs.family import named_task, sample_tasks
-    from metarl.envs.worlds import Worlds
-    from metarl.randomness import Draws
-
-    count = 2 * options.rows
-    tasks = torch.cat([sample_tasks(family, split, count, options.seed)
-                       for split in ("train", "ood")])
-    worlds = Worlds(family, len(tasks))
-    worlds.set_tasks(tasks)
-    worlds.reset(draws=Draws.of(options.seed, 0, len(tasks)))
-    figure, axes = pyplot.subplots(
-        options.rows, 4, figsize=(14, 3.1 * options.rows + 0.6), squeeze=False,
-        layout="constrained",
-    )
-    with closing(Camera(worlds.engine.model)) as camera:
-        for i, task in enumerate(tasks):
-            named = named_task(family, task)
-            column = 2 * (i // count) + i % 2
-            ax = axes[(i % count) // 2, column]
-            ax.imshow(camera.picture(*worlds.engine.row(i), family.marks(named)))
-            ax.set_title(_caption(named), fontsize=8, color="#444444")
-            ax.set_axis_off()
+    pictures, captions, scales = _pictures(family, options)
+    heights = [3.0 * options.rows + 0.4, 0.7 if scales else 0.01]  # inches
+    figure = pyplot.figure(figsize=(14, sum(heights)), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
     beyond = "out of distribution" if any(p.ood for p in family.parameters) else "held out"
-    figure.suptitle(f"{family.name}: train (left), {beyond} (right)", fontsize=13)
+    heads = f"{family.name}: train", f"{family.name}: {beyond}"
+    count = 2 * options.rows
+    for half, (part, head) in enumerate(zip(parts[0].subfigures(1, 2), heads, strict=True)):
+        part.suptitle(head, fontsize=13, fontweight="bold")
+        part.set_facecolor(("#eef3f8", "#fbf1e6")[half])
+        axes = part.subplots(options.rows, 2, squeeze=False).ravel()
+        for i, ax in enumerate(axes, half * count):
+            ax.imshow(pictures[i])
+            ax.set_title(captions[i], fontsize=8, color="#333333")
+            ax.set_axis_off()
+    _legend(parts[1], scales)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=90)
@@ -96,8 +87,69 @@ def _draw(family: Any, options: Options, out: Path) -> None:
         pyplot.close(figure)
 
 
-def _caption(task: dict[str, float]) -> str:
-    """The first parameters, three a line."""
-    words = [f"{name} {value:.2f}" for name, value in list(task.items())[:_LISTED]]
-    words += ["..."] if len(task) > _LISTED else []
-    return "\n".join("   ".join(words[i:i + 3]) for i in range(0, len(words), 3))
+def _pictures(family: Any, options: Options) -> tuple[list[Any], list[str], list[Any]]:
+    """Pictures and captions of train and then ood tasks; the scales of their colours."""
+    import torch
+
+    from metarl.envs.camera import Camera
+    from metarl.envs.family import named_task, sample_tasks
+    from metarl.envs.shading import Shading
+    from metarl.envs.worlds import Worlds
+    from metarl.randomness import Draws
+
+    tasks = torch.cat([sample_tasks(family, split, 2 * options.rows, options.seed)
+                       for split in ("train", "ood")])
+    worlds = Worlds(family, len(tasks))
+    worlds.set_tasks(tasks)
+    worlds.reset(draws=Draws.of(options.seed, 0, len(tasks)))
+    rows = [worlds.engine.row(i) for i in range(len(tasks))]
+    shading = Shading(worlds.engine.model, [model for model, _ in rows])
+    pictures = []
+    with closing(Camera(worlds.engine.model)) as camera:
+        for task, (model, data) in zip(tasks, rows, strict=True):
+            named, dots = named_task(family, task), shading.apply(model, data)
+            pictures.append(
+                camera.picture(model, data, family.marks(named), family.aim(named), dots)
+            )
+    return pictures, [_caption(family, task.tolist()) for task in tasks], shading.scales
+
+
+def _caption(family: Any, task: list[float]) -> str:
+    """The parameters that differ most from their defaults, in their own order."""
+    pairs = list(zip(family.parameters, task, strict=True))
+    most = sorted(range(len(pairs)), key=lambda i: -_oddity(*pairs[i]))[:_LISTED]
+    lines = [""]
+    for parameter, value in (pairs[i] for i in sorted(most)):
+        word = f"{parameter.name} {value:.2f} {parameter.unit}"
+        if len(lines[-1]) + len(word) > _WIDTH:
+            lines.append("")
+        lines[-1] += f"   {word}" if lines[-1] else word
+    return "\n".join(lines)
+
+
+def _oddity(parameter: Any, value: float) -> float:
+    """How far a value is from the default, in widths of the train range."""
+    points = [*parameter.train, parameter.default, value]
+    if parameter.distribution == "log-uniform":
+        points = [math.log(point) for point in points]
+    low, high, default, at = points
+    return abs(at - default) / (high - low)
+
+
+def _legend(part: Any, scales: list[Any]) -> None:
+    """A bar for what each colour means."""
+    if not scales:
+        return
+    import numpy as np
+
+    from metarl.envs.shading import RANGE
+
+    axes = part.subplots(1, 3, squeeze=False).ravel()
+    for ax in axes[len(scales):]:
+        ax.set_axis_off()
+    ratios = np.geomspace(1 / RANGE, RANGE, 99)
+    for ax, scale in zip(axes, scales, strict=False):
+        ax.imshow([[scale.colour(ratio) for ratio in ratios]], aspect="auto")
+        ax.set_title(f"{scale.meaning}, to the base model's", fontsize=8, color="#333333")
+        ax.set_yticks([])
+        ax.set_xticks([0, 49, 98], ["x 1/4", "x 1", "x 4"], fontsize=8)

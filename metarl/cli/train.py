@@ -48,6 +48,13 @@ class Options:
 
 
 @dataclass(frozen=True)
+class TrialOptions:
+    """What a trial is like."""
+
+    switch_every: int = 0  # episodes after which each row's hidden task becomes another; 0: never
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a call of `train_in` ended."""
 
@@ -83,7 +90,7 @@ def train_in(
     """Train in a run directory from `progress` until its steps are spent, or until `stop`."""
     config = run.config
     budget = Budget(**{f.name: config[f.name] for f in dataclasses.fields(Budget)})
-    setting = api.build_setting(family, agent, int(config["seed"]))
+    setting = api.build_setting(family, agent, int(config["seed"]), api.switch_every(run))
     title = f"{config['agent']} on {config['family']} · seed {config['seed']}"
     with (
         Writer(run, progress.env_steps) as writer,
@@ -130,7 +137,8 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     start = preset(agent_name, choice.name)
     chosen = parse_groups(
         f"train {agent_name} {choice.words}",
-        {"options": Options(**start["options"]), "config": agent_class.Config(**start["config"]),
+        {"options": Options(**start["options"]), "trial": TrialOptions(),
+         "config": agent_class.Config(**start["config"]),
          "family": choice.cls(**start["family"])},
         rest, _DESCRIPTION,
     )
@@ -138,12 +146,19 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     _check(options)
     device = api.build_device(options.device)
     shapes = Worlds(family, 1).shapes
+    trial = chosen["trial"]
     config = {
         **api.resolved(agent_name, settings, choice.name, family, shapes),
         **{f.name: getattr(options, f.name) for f in dataclasses.fields(Options)
            if f.name not in ("runs", "mjcf", "vary", "json")},
+        "trial": dataclasses.asdict(trial),
     }
     agent = agent_class(settings, shapes, options.seed, device)
+    api.check_switch(family, agent, trial.switch_every)
+    if trial.switch_every >= agent.plan.episodes:
+        raise UserError(f"--trial.switch-every {trial.switch_every} would never come: a trial of "
+                        f"{agent_name} has {agent.plan.episodes} episodes; ask for fewer than "
+                        "that, or for longer trials")
     with stop_on_signals() as stop:
         made = Run.create(options.runs, config, this_command(), choice.files)
         return options, made, train_in(made, family, agent, Progress(), stop)

@@ -1,0 +1,220 @@
+"""Families that each break the contract in one way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import mujoco
+import torch
+from torch import Tensor
+
+from metarl.envs.cheetah_vel import CheetahVel
+from metarl.envs.family import Frame, Parameter, Random, Split, Start
+from metarl.envs.hopper_params import HopperParams
+from metarl.envs.reach import Reach
+
+
+class Rounded(Parameter):
+    def draw(self, u: float, v: float, split: Split) -> float:
+        return round(super().draw(u, v, split), 1)
+
+
+class Loose(Parameter):
+    def draw(self, u: float, v: float, split: Split) -> float:
+        return super().draw(torch.rand(()).item(), v, split)
+
+
+def with_velocity(kind: type[Parameter]) -> tuple[Parameter, ...]:
+    return (kind("velocity", "m/s", "speed", (0.0, 3.0), physics=False),)
+
+
+class Coarse(CheetahVel):
+    parameters = with_velocity(Rounded)
+
+
+class Unseeded(CheetahVel):
+    parameters = with_velocity(Loose)
+
+
+class Empty(CheetahVel):
+    task_counts = (100, 0)
+
+
+class Undocumented(CheetahVel):
+    parameters = (replace(CheetahVel.parameters[0], values=(0.0, 5.0), ood=()),)
+
+
+class Fickle(HopperParams):
+    def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
+        super().variant(spec, task)
+        spec.body("torso").mass *= 1 + torch.rand(()).item()
+
+
+class Soft(CheetahVel):
+    def terminated(self, frame: Frame) -> Tensor:
+        return frame.qpos[:, 1] * 0
+
+
+class Startless(CheetahVel):
+    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+        return Start(frame.qpos[:1], frame.qvel)
+
+
+class Generous(CheetahVel):
+    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+        return {"success": 2 * torch.ones(len(task))}
+
+
+LAST_TASK: dict[str, Tensor] = {}
+
+
+class Whispering(CheetahVel):
+    """Shows the task from the second observation on."""
+
+    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+        LAST_TASK.clear()
+        return super().reset(frame, task, random)
+
+    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+        LAST_TASK["task"] = task
+        return super().reward(before, action, after, task)
+
+    def observe(self, frame: Frame) -> Tensor:
+        obs = super().observe(frame)
+        return obs + LAST_TASK["task"] if LAST_TASK else obs
+
+
+class Dicey(CheetahVel):
+    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+        return Start(frame.qpos + 0.1 * torch.rand(frame.qpos.shape), frame.qvel)
+
+
+class Crowded(CheetahVel):
+    def observe(self, frame: Frame) -> Tensor:
+        return super().observe(frame) * (1.0 if len(frame.qpos) < 16 else 1.001)
+
+
+class Clocked(CheetahVel):
+    def spec(self) -> mujoco.MjSpec:
+        spec = super().spec()
+        spec.add_sensor(name="clock", type=mujoco.mjtSensor.mjSENS_CLOCK)
+        return spec
+
+    def terminated(self, frame: Frame) -> Tensor:
+        return frame.sensors["clock"][:, 0] >= self.horizon * self.control_step - 1e-6
+
+
+STARTS: dict[str, Tensor] = {}
+
+
+class Remembering(CheetahVel):
+    """Takes the newest start of any row for the start of all."""
+
+    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+        start = super().reset(frame, task, random)
+        STARTS["x"] = start.qpos[:, 0]
+        return start
+
+    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+        return after.qpos[:, 0] - STARTS["x"]
+
+
+class Huge(CheetahVel):
+    def observe(self, frame: Frame) -> Tensor:
+        return 1e12 * super().observe(frame)
+
+
+class Dark(Reach):
+    def spec(self) -> mujoco.MjSpec:
+        spec = super().spec()
+        spec.delete(spec.texture("sky"))
+        for geom in spec.geoms:
+            geom.rgba, geom.material = [0, 0, 0, 1], ""
+        return spec
+
+
+class Blank(Reach):
+    """Looks up into a grey sky."""
+
+    def spec(self) -> mujoco.MjSpec:
+        spec = super().spec()
+        spec.texture("sky").rgb1 = spec.texture("sky").rgb2 = [0.5, 0.5, 0.5]
+        spec.delete(spec.camera("view"))
+        spec.worldbody.add_camera(name="view", pos=[0, 0, 5], xyaxes=[1, 0, 0, 0, -1, 0])
+        return spec
+
+
+class Away(Reach):
+    def spec(self) -> mujoco.MjSpec:
+        spec = super().spec()
+        spec.camera("view").pos = [9, 9, 1]
+        return spec
+
+
+class Easy(Reach):
+    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+        distance = super().outcome(frame, task)["distance [m]"]
+        return {"success": (distance < 0.5).double()}
+
+
+class Shown(CheetahVel):
+    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+        start = super().reset(frame, task, random)
+        return replace(start, qvel=start.qvel + task[:, :1])
+
+
+class Mingled(CheetahVel):
+    def observe(self, frame: Frame) -> Tensor:
+        obs = super().observe(frame)
+        return obs - obs.mean(0)
+
+
+class Column(CheetahVel):
+    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+        return super().reward(before, action, after, task)[:, None]
+
+
+class Fallen(CheetahVel):
+    def terminated(self, frame: Frame) -> Tensor:
+        return torch.ones(len(frame.qpos), dtype=torch.bool)
+
+
+class Raising(CheetahVel):
+    def observe(self, frame: Frame) -> Tensor:
+        return frame.sensors["flange"]
+
+
+class Idle(CheetahVel):
+    parameters = (replace(CheetahVel.parameters[0], physics=True),)
+
+
+class Endless(CheetahVel):
+    parameters = (replace(CheetahVel.parameters[0], train=(0.0, float("inf"))),)
+
+
+class Backward(CheetahVel):
+    parameters = (replace(CheetahVel.parameters[0], train=(3.0, 0.0)),)
+
+
+class Overlapping(CheetahVel):
+    parameters = (replace(CheetahVel.parameters[0], ood=((2.0, 4.0),)),)
+
+
+@dataclass(frozen=True)
+class Disguised(HopperParams):
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        first, *others = super().parameters
+        return replace(first, physics=False), *others
+
+
+class Refusing(HopperParams):
+    def variant(self, spec, task) -> None:
+        spec.body("torso").mass = -1
+
+
+class Hopeless(CheetahVel):
+    def expert(self, frame: Frame, task: Tensor) -> Tensor:
+        return torch.zeros(len(task), 6)
+
+    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+        return {"success": torch.zeros(len(task)).double()}
