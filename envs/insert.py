@@ -120,9 +120,12 @@ class Insert(Tabletop):
         depth, tip = DEPTH * self.body.scale, frame.sensors["tip"]
         left = self._bottom(task)[:, :2] - tip[:, :2]
         height = tip[:, 2:] - depth
-        aligned = left.norm(dim=1, keepdim=True) < 0.5 * task[:, 2:3]
-        inside = height < -0.002
-        down = torch.where(aligned | inside, -0.02, 4 * (_ABOVE - height))  # m/s
+        # Down in the middle, on hold farther out, up from the rim; and no jump between them, which
+        # would shake the peg out of the middle.
+        inward = (2 - left.norm(dim=1, keepdim=True) / (0.4 * task[:, 2:3])).clamp(-1, 1)
+        down = -0.015 * torch.where(height > 0.001, inward.clamp(min=0), inward)  # m/s
+        down = torch.where(height < -0.002, -0.02, down)
+        down = torch.where(height > 2 * _ABOVE, 4 * (_ABOVE - height), down)
         return torch.cat([4 * left, down], 1) / _SPEED
 
     def _told(self) -> Tensor:
