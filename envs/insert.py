@@ -10,21 +10,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
-import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs.arm_model import add_sensor, arm_spec
+from metarl.envs.arm_model import add_sensor, aim_camera, arm_spec
 from metarl.envs.family import Frame, Parameter, Random, Start
 from metarl.envs.kinematics import downward
 from metarl.envs.pegs import (
-    DEPTH, HALF, MASS, SHAPES, add_hole, add_peg, shape_hole, shape_parameter, shape_peg, walls,
+    DEPTH,
+    HALF,
+    MASS,
+    SHAPES,
+    add_hole,
+    add_peg,
+    shape_hole,
+    shape_parameter,
+    shape_peg,
+    walls,
 )
 from metarl.envs.tabletop import Tabletop
 
+_MM = 1e-3  # m
 _SPEED = 0.04  # m/s of the tool at most: a servo presses hard before it feels that it is blocked
 _LIMIT = 20.0  # N, the load at which the arm no longer presses on, at scale 1
-_OFFSET = 0.01  # m, how far the hole may be from where it was told, along each axis
+_OFFSET = 10.0  # mm, how far the hole may be from where it was told, along each axis
 _INSERTED = 0.8  # of the hole's depth: success
 _ABOVE = 0.004  # m, the expert's height over the block while it looks for the hole
 _GRAVITY = 9.81  # m/s^2
@@ -38,19 +47,19 @@ class Insert(Tabletop):
 
     name = "insert"
     commands = 3  # the tool's velocity along x, y and z, of 0.04 m/s
-    tip = (0.0, 0.0, 0.05)
+    tip = (0.0, 0.0, 0.055)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What varies. Offsets and clearances are the same for every arm."""
         further = ((-1.5 * _OFFSET, -_OFFSET), (_OFFSET, 1.5 * _OFFSET))
         return (
-            Parameter("offset_x", "m", "the hole's true place, forward of the told one",
-                      (-_OFFSET, _OFFSET), ood=further, possible=(-0.03, 0.03)),
-            Parameter("offset_y", "m", "the hole's true place, left of the told one",
-                      (-_OFFSET, _OFFSET), ood=further, possible=(-0.03, 0.03)),
-            Parameter("clearance", "m", "gap between peg and hole on every side", (1e-3, 2e-3),
-                      ood=((5e-4, 1e-3),), possible=(2e-4, 5e-3)),
+            Parameter("offset_x", "mm", "the hole's true place, forward of the told one",
+                      (-_OFFSET, _OFFSET), ood=further, possible=(-30.0, 30.0)),
+            Parameter("offset_y", "mm", "the hole's true place, left of the told one",
+                      (-_OFFSET, _OFFSET), ood=further, possible=(-30.0, 30.0)),
+            Parameter("clearance", "mm", "gap between peg and hole on every side", (1.0, 2.0),
+                      ood=((0.5, 1.0),), possible=(0.2, 5.0)),
             Parameter("friction", "", "friction of the peg with all it touches", (0.1, 0.4),
                       ood=((0.4, 0.6),), possible=(0.0, 5.0)),
             shape_parameter(),
@@ -59,6 +68,10 @@ class Insert(Tabletop):
     def spec(self) -> mujoco.MjSpec:
         arm = self.body
         spec = arm_spec(arm)
+        aim_camera(spec, self.place(0, 0, 0.035), 0.33 * arm.scale, (0.6, -0.55, 0.7))
+        # A lamp of its own: the arm's shadow lies on the hole.
+        spec.worldbody.add_light(type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, dir=[-0.6, 0.5, -1],
+                                 pos=[0.6, -0.5, 1], castshadow=False, diffuse=[0.15] * 3)
         add_peg(spec, spec.body("hand"), arm.scale, arm.tool)
         add_hole(spec)
         peg = spec.geom("peg")
@@ -76,8 +89,8 @@ class Insert(Tabletop):
         shape, scale, (x, y, _) = SHAPES[int(task["shape"])], self.body.scale, self.place(0, 0, 0)
         yaw = float(torch.atan2(*downward(self.body)[[1, 0], 0]))  # the peg's own
         shape_peg(spec, shape, scale)
-        shape_hole(spec, shape, scale, (x + task["offset_x"], y + task["offset_y"]), yaw,
-                   task["clearance"])
+        place = x + _MM * task["offset_x"], y + _MM * task["offset_y"]
+        shape_hole(spec, shape, scale, place, yaw, _MM * task["clearance"])
         spec.geom("peg").friction[0] = task["friction"]
 
     def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
@@ -122,9 +135,9 @@ class Insert(Tabletop):
         height = tip[:, 2:] - depth
         # Down in the middle, on hold farther out, up from the rim; and no jump between them, which
         # would shake the peg out of the middle.
-        inward = (2 - left.norm(dim=1, keepdim=True) / (0.4 * task[:, 2:3])).clamp(-1, 1)
+        inward = (2 - left.norm(dim=1, keepdim=True) / (0.4 * _MM * task[:, 2:3])).clamp(-1, 1)
         down = -0.015 * torch.where(height > 0.001, inward.clamp(min=0), inward)  # m/s
-        down = torch.where(height < -0.002, -0.02, down)
+        down = torch.where(height < -0.002, (-3 * tip[:, 2:] - 0.002).clamp(min=-0.02), down)
         down = torch.where(height > 2 * _ABOVE, 4 * (_ABOVE - height), down)
         return torch.cat([4 * left, down], 1) / _SPEED
 
@@ -134,7 +147,7 @@ class Insert(Tabletop):
 
     def _bottom(self, task: Tensor) -> Tensor:
         """Where the hole's bottom is, (N, 3) m."""
-        return self._told() + torch.cat([task[:, :2], torch.zeros_like(task[:, :1])], 1)
+        return self._told() + torch.cat([_MM * task[:, :2], torch.zeros_like(task[:, :1])], 1)
 
     def _force(self, frame: Frame) -> Tensor:
         """What the surroundings push the peg with, (N, 3) N: the sensor's reading, which

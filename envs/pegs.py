@@ -16,10 +16,11 @@ LENGTH = 0.05  # m, of a peg at scale 1
 DEPTH = 0.025  # m, of a hole at scale 1
 MASS = 0.1  # kg, of a peg at scale 1, whatever its shape
 _MARGIN = 0.045  # m, from the hole to the block's edge
+_HAIR = 2e-5  # m
 _WALLS = 8
 _SIDES = {"round": _WALLS, "square": 4, "hexagonal": 6}
 _GEOM = mujoco.mjtGeom
-_STEEL, _BRASS = (0.55, 0.62, 0.70, 1), (0.89, 0.55, 0.26, 1)
+_STEEL, _BRASS = (0.72, 0.78, 0.85, 1), (0.89, 0.55, 0.26, 1)
 
 
 def shape_parameter() -> Parameter:
@@ -89,7 +90,9 @@ def shape_hole(
     for i, wall in enumerate(walls(spec)[:sides]):
         angle = yaw + 2 * np.pi * i / sides
         middle = (inner + outer) / 2 * rotation((0, 0, angle))[:, 0]
-        # As long as the block's side. It covers its neighbours' ends, but none of the hole.
-        wall.size = [_MARGIN / 2, outer * np.tan(np.pi / sides), depth / 2]
-        wall.pos = [place[0] + middle[0], place[1] + middle[1], depth / 2]
+        # As long as the block's side. It covers its neighbours' ends, but none of the hole; and it
+        # is a hair lower, since light falls twice on faces that coincide.
+        height = depth - _HAIR * i
+        wall.size = [_MARGIN / 2, outer * np.tan(np.pi / sides) - _HAIR, height / 2]
+        wall.pos = [place[0] + middle[0], place[1] + middle[1], height / 2]
         wall.quat = [np.cos(angle / 2), 0, 0, np.sin(angle / 2)]
