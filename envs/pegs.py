@@ -60,7 +60,8 @@ def add_hole(spec: mujoco.MjSpec) -> None:
     for i in range(_WALLS):
         # A body each: the tree of the boxes around one body's geoms cannot differ between rows.
         spec.worldbody.add_body(name=f"wall{i}").add_geom(
-            name=f"wall{i}", type=_GEOM.mjGEOM_BOX, size=[1e-3] * 3, pos=[0, 0, -1], rgba=_STEEL
+            name=f"wall{i}", type=_GEOM.mjGEOM_BOX, size=[1e-3] * 3, pos=[0, 0, -1], mass=0.0,
+            rgba=_STEEL,
         )
 
 
