@@ -43,7 +43,7 @@ def add_peg(spec: mujoco.MjSpec, hand: mujoco.MjsBody, scale: float, tool: float
     peg.add_geom(name="peg", type=_GEOM.mjGEOM_CYLINDER, size=[half, length / 2, 0], pos=middle,
                  rgba=_BRASS)
     # One mass and inertia for all shapes, a square bar's: else a weight would show the shape.
-    peg.explicitinertial, peg.mass, peg.ipos = True, MASS * scale, middle
+    peg.mass, peg.ipos = MASS * scale, middle
     across = peg.mass / 12 * ((2 * half) ** 2 + length**2)
     peg.inertia = [across, across, peg.mass / 6 * (2 * half) ** 2]
     peg.add_site(name="tip", pos=[0, 0, tool])
