@@ -10,6 +10,7 @@ from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.family import Family
 from metarl.envs.hopper_params import HopperParams
 from metarl.envs.humanoid_dir import HumanoidDir
+from metarl.envs.insert import Insert
 from metarl.envs.push import Push
 from metarl.envs.reach import Reach
 from metarl.envs.walker_params import WalkerParams
@@ -23,6 +24,7 @@ FAMILIES: dict[str, type[Family]] = {
     "cheetah-vel": CheetahVel,
     "hopper-params": HopperParams,
     "humanoid-dir": HumanoidDir,
+    "insert": Insert,
     "push": Push,
     "reach": Reach,
     "walker-params": WalkerParams,

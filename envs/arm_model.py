@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 
-from metarl.envs.arms import Arm, Joint
+from metarl.envs.arms import Arm, Joint, Vector
 from metarl.envs.kinematics import rotation
 from metarl.envs.scenery import add_scenery
 
@@ -38,8 +38,10 @@ def arm_spec(arm: Arm) -> mujoco.MjSpec:
             armature=arm.armature,
         )
         radius = 1.1 * arm.thickness[0]
+        # Not around a flange at the last joint, where it would hide the tool.
+        at_flange = i == len(arm.joints) - 1 and np.linalg.norm(arm.flange[0]) < radius
         _drawn(body.add_geom(type=_GEOM.mjGEOM_CYLINDER, size=[radius, radius, 0], mass=0.0,
-                             rgba=GREY))
+                             pos=[0, 0, -radius if at_flange else 0], rgba=GREY))
         _servo(spec, f"joint{i + 1}", joint)
     place, turn = arm.flange
     _link(body, place, arm.thickness[1], arm.joints[-1].mass)
@@ -110,11 +112,11 @@ def _scenery(spec: mujoco.MjSpec, arm: Arm) -> None:
 
 
 def aim_camera(
-    spec: mujoco.MjSpec, target: tuple[float, float, float], distance: float
+    spec: mujoco.MjSpec, target: Vector, distance: float, side: Vector = (0.68, -0.58, 0.45)
 ) -> None:
-    """Let the camera `view` look at a place [m] from a distance [m], ahead, aside and above."""
-    backward = np.array([0.68, -0.58, 0.45])
-    backward /= np.linalg.norm(backward)
+    """Let the camera `view` look at a place [m] from a distance [m], on the side of it that a
+    vector points to: ahead, aside and above."""
+    backward = np.array(side) / np.linalg.norm(side)
     right = np.cross([0, 0, 1], backward)
     right /= np.linalg.norm(right)
     camera = spec.camera("view")

@@ -1,0 +1,160 @@
+"""insert: an arm that must put a peg into a hole that is not quite where it was told.
+
+The task of industrial assembly, as in Inoue et al. 2017, "Deep reinforcement learning for high
+precision assembly tasks", and Lee et al. 2019, "Making sense of vision and touch", whose holes are
+found by force. Here the hole's true place, its clearance, friction and shape are hidden. The arm
+sees its tip against the place that it was told, and what a sensor at its wrist feels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mujoco
+import torch
+from torch import Tensor
+
+from metarl.envs.arm_model import add_sensor, aim_camera, arm_spec
+from metarl.envs.family import Frame, Parameter, Random, Start
+from metarl.envs.kinematics import downward
+from metarl.envs.pegs import (
+    DEPTH,
+    HALF,
+    MASS,
+    SHAPES,
+    add_hole,
+    add_peg,
+    shape_hole,
+    shape_parameter,
+    shape_peg,
+    walls,
+)
+from metarl.envs.tabletop import Tabletop
+
+_MM = 1e-3  # m
+_SPEED = 0.04  # m/s of the tool at most: a servo presses hard before it feels that it is blocked
+_LIMIT = 20.0  # N, the load at which the arm no longer presses on, at scale 1
+_OFFSET = 10.0  # mm, how far the hole may be from where it was told, along each axis
+_INSERTED = 0.8  # of the hole's depth: success
+_ABOVE = 0.004  # m, the expert's height over the block while it looks for the hole
+_GRAVITY = 9.81  # m/s^2
+
+
+@dataclass(frozen=True)
+class Insert(Tabletop):
+    """An arm that must put a peg into a hole that is not quite where it was told."""
+
+    horizon: int = 100  # control steps of an episode (5 s)
+
+    name = "insert"
+    commands = 3  # the tool's velocity along x, y and z, of 0.04 m/s
+    tip = (0.0, 0.0, 0.055)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What varies. Offsets and clearances are the same for every arm."""
+        further = ((-1.5 * _OFFSET, -_OFFSET), (_OFFSET, 1.5 * _OFFSET))
+        return (
+            Parameter("offset_x", "mm", "the hole's true place, forward of the told one",
+                      (-_OFFSET, _OFFSET), ood=further, possible=(-30.0, 30.0)),
+            Parameter("offset_y", "mm", "the hole's true place, left of the told one",
+                      (-_OFFSET, _OFFSET), ood=further, possible=(-30.0, 30.0)),
+            Parameter("clearance", "mm", "gap between peg and hole on every side", (1.0, 2.0),
+                      ood=((0.5, 1.0),), possible=(0.2, 5.0)),
+            Parameter("friction", "", "friction of the peg with all it touches", (0.1, 0.4),
+                      ood=((0.4, 0.6),), possible=(0.0, 5.0)),
+            shape_parameter(),
+        )
+
+    def spec(self) -> mujoco.MjSpec:
+        arm = self.body
+        spec = arm_spec(arm)
+        aim_camera(spec, self.place(0, 0, 0.035), 0.33 * arm.scale, (0.6, -0.55, 0.7))
+        # A lamp of its own: the arm's shadow lies on the hole.
+        spec.worldbody.add_light(type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, dir=[-0.6, 0.5, -1],
+                                 pos=[0.6, -0.5, 1], castshadow=False, diffuse=[0.15] * 3)
+        add_peg(spec, spec.body("hand"), arm.scale, arm.tool)
+        add_hole(spec)
+        peg = spec.geom("peg")
+        peg.contype, peg.conaffinity, peg.priority = 2, 0, 1
+        peg.solref = [0.01, 1.0]  # s, as stiff as the timestep allows
+        for geom in (spec.geom("floor"), *walls(spec)):
+            geom.contype, geom.conaffinity = 0, 2
+        add_sensor(spec, "tip", "framepos", "tip")
+        add_sensor(spec, "tip_velocity", "framelinvel", "tip")
+        add_sensor(spec, "force", "force", "tip")
+        add_sensor(spec, "torque", "torque", "tip")
+        return spec
+
+    def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
+        shape, scale, (x, y, _) = SHAPES[int(task["shape"])], self.body.scale, self.place(0, 0, 0)
+        yaw = float(torch.atan2(*downward(self.body)[[1, 0], 0]))  # the peg's own
+        shape_peg(spec, shape, scale)
+        place = x + _MM * task["offset_x"], y + _MM * task["offset_y"]
+        shape_hole(spec, shape, scale, place, yaw, _MM * task["clearance"])
+        spec.geom("peg").friction[0] = task["friction"]
+
+    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+        arm = self.start(frame, random)
+        return Start(arm, torch.zeros_like(frame.qvel), act=arm.clone())
+
+    def control(self, frame: Frame, action: Tensor) -> Tensor:
+        """A guarded move: the more the peg is pushed back, the slower it is pressed on, and beyond
+        the limit it retreats."""
+        velocity = _SPEED * action / action.norm(dim=1, keepdim=True).clamp(min=1)
+        force = self._force(frame)
+        load = force.norm(dim=1, keepdim=True)
+        back = force / load.clamp(min=1e-9)
+        pressing = -(velocity * back).sum(1, keepdim=True)
+        allowed = _SPEED * (1 - load / (_LIMIT * self.body.scale))
+        return self.steer(frame, velocity + (pressing - allowed).clamp(min=0) * back)
+
+    def observe(self, frame: Frame) -> Tensor:
+        """The tip from the told place [cm], its velocity [dm/s], and what the surroundings do to
+        the peg: force [10 N] and torque about the tip [0.1 N m], up to 5; (N, 12)."""
+        place = 100 * (frame.sensors["tip"] - self._told())
+        force = self._force(frame) / 10
+        torque = -self._world(frame.sensors["torque"]) / 0.1
+        felt = torch.cat([force, torque], 1).clamp(-5, 5)
+        return torch.cat([place, 10 * frame.sensors["tip_velocity"], felt], 1)
+
+    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+        distance = (after.sensors["tip"] - self._bottom(task)).norm(dim=1) / self.body.scale
+        load = self._force(after).norm(dim=1) / self.body.scale
+        return -5 * distance - 0.5 * (distance + 0.005).log() - 0.01 * load
+
+    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+        depth, left = DEPTH * self.body.scale, frame.sensors["tip"] - self._bottom(task)
+        within = left[:, :2].abs().amax(1) < HALF * self.body.scale  # not beside the block
+        inserted = (depth - left[:, 2]).clamp(0, depth) * within
+        return {"success": (inserted >= _INSERTED * depth).double(), "depth [m]": inserted}
+
+    def expert(self, frame: Frame, task: Tensor) -> Tensor:
+        """Above the hole, then down, for as long as the peg is in its middle."""
+        depth, tip = DEPTH * self.body.scale, frame.sensors["tip"]
+        left = self._bottom(task)[:, :2] - tip[:, :2]
+        height = tip[:, 2:] - depth
+        # Down in the middle, on hold farther out, up from the rim; and no jump between them, which
+        # would shake the peg out of the middle.
+        inward = (2 - left.norm(dim=1, keepdim=True) / (0.4 * _MM * task[:, 2:3])).clamp(-1, 1)
+        down = -0.015 * torch.where(height > 0.001, inward.clamp(min=0), inward)  # m/s
+        down = torch.where(height < -0.002, (-3 * tip[:, 2:] - 0.002).clamp(min=-0.02), down)
+        down = torch.where(height > 2 * _ABOVE, 4 * (_ABOVE - height), down)
+        return torch.cat([4 * left, down], 1) / _SPEED
+
+    def _told(self) -> Tensor:
+        """Where the hole's bottom should be, (3,) m."""
+        return torch.tensor(self.place(0, 0, 0), dtype=torch.float64)
+
+    def _bottom(self, task: Tensor) -> Tensor:
+        """Where the hole's bottom is, (N, 3) m."""
+        return self._told() + torch.cat([_MM * task[:, :2], torch.zeros_like(task[:, :1])], 1)
+
+    def _force(self, frame: Frame) -> Tensor:
+        """What the surroundings push the peg with, (N, 3) N: the sensor's reading, which
+        is what the hand holds against, tared."""
+        weight = torch.tensor([0, 0, MASS * self.body.scale * _GRAVITY], dtype=torch.float64)
+        return weight - self._world(frame.sensors["force"])
+
+    def _world(self, felt: Tensor) -> Tensor:
+        """A vector (N, 3) of the sensor in the world's axes; the tool hardly tilts."""
+        return (felt[:, None] * downward(self.body)).sum(2)
