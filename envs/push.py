@@ -83,6 +83,7 @@ class Push(Tabletop):
         add_sensor(spec, "tip_velocity", "framelinvel", "tip")
         add_sensor(spec, "object", "framepos", "object")
         add_sensor(spec, "object_turn", "framequat", "object")
+        self.variant(spec, {p.name: p.default for p in self.parameters})
         return spec
 
     def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:

@@ -1,6 +1,7 @@
 """Colours and sizes that let a person see in what a variant differs from its base model.
 
-A body is drawn as thick as its mass would make it at the base model's density. Colours go by the
+A body whose size does not vary is drawn as thick as its mass would make it at the base model's
+density. Colours go by the
 logarithm of the ratio to the base model, from a quarter to four times.
 """
 
@@ -49,6 +50,8 @@ class Shading:
             (np.abs(np.log(np.maximum(each, 1e-9))) > 1e-6).any(0)
             for each in zip(*ratios, strict=True)
         )
+        # What is of another size by itself must not look as if it were by its mass.
+        self._swells = np.all([(model.geom_size == base.geom_size).all(1) for model in variants], 0)
         planes = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
         self._grip &= (base.geom_bodyid == 0) & np.isin(base.geom_type, planes)
 
@@ -66,7 +69,8 @@ class Shading:
             if self._mass[body]:
                 model.geom_rgba[geom, :3] = MASS.colour(mass[body])
                 model.geom_matid[geom] = -1
-                model.geom_size[geom] *= _swelling(model.geom_type[geom], mass[body])
+                if self._swells[geom]:
+                    model.geom_size[geom] *= _swelling(model.geom_type[geom], mass[body])
             if self._grip[geom]:
                 model.geom_rgba[geom, :3] = GRIP.colour(grip[geom])
                 if material >= 0:
@@ -81,10 +85,18 @@ def _ratios(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Mass of bodies, sliding friction of geoms and damping of joints, over the base model's; 1
     where that has none."""
-    pairs = ((model.body_mass, base.body_mass), (model.geom_friction[:, 0],
+    pairs = ((_masses(model), _masses(base)), (model.geom_friction[:, 0],
              base.geom_friction[:, 0]), (model.dof_damping, base.dof_damping))
     one, two, three = (np.where(b > 0, a / np.where(b > 0, b, 1), 1.0) for a, b in pairs)
     return one, two, three
+
+
+def _masses(model: mujoco.MjModel) -> NDArray[np.float64]:
+    """The mass of each body [kg]; of a loose object made of several bodies, all of it."""
+    whole = np.bincount(model.body_weldid, model.body_mass, model.nbody)[model.body_weldid]
+    loose = np.zeros(model.nbody, bool)
+    loose[model.jnt_bodyid[model.jnt_type == mujoco.mjtJoint.mjJNT_FREE]] = True
+    return np.where(loose[model.body_weldid], whole, model.body_mass)
 
 
 def _swelling(kind: int, ratio: float) -> NDArray[np.float64]:

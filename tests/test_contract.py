@@ -1,12 +1,15 @@
 """Every family keeps the contract of families, and planted faults are found."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import broken
 import pytest
 
+from metarl import api
 from metarl.__main__ import main
+from metarl.envs import FAMILIES
 from metarl.envs.contract import verdicts
 from metarl.envs.family import Family
 
@@ -17,6 +20,13 @@ def problems(family: Family) -> str:
 
 def test_every_family_keeps_the_contract(family: Family) -> None:
     assert problems(family) == ""
+
+
+@pytest.mark.parametrize("arm", ["ur5e", "so101"])
+@pytest.mark.parametrize("name", [n for n, cls in FAMILIES.items()
+                                  if "arm" in {f.name for f in fields(cls())}])  # pyright: ignore
+def test_every_arm_family_keeps_it_on_the_other_arms(name: str, arm: str) -> None:
+    assert problems(api.build_family(name, {"arm": arm})) == ""
 
 
 @pytest.mark.parametrize(("name", "explanation"), [

@@ -3,11 +3,19 @@
 import os
 from dataclasses import dataclass
 
-from metarl.cli.common import FamilyOptions, parse, print_json, show
+from metarl.cli.common import (
+    FamilyOptions,
+    build_family,
+    parse,
+    print_json,
+    show,
+    split_family,
+)
 from metarl.errors import UserError
 from metarl.video import choose_backend
 
-_DESCRIPTION = """Run the contract of families on one, your own say, and explain what it breaks."""
+_DESCRIPTION = """Run the contract of families on one, your own say, and explain what it breaks. The
+family's own options are set as for training, say --family.arm ur5e."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +27,8 @@ class Options(FamilyOptions):
 
 def run(argv: list[str]) -> int:
     """Check and print; exit code 1 where something is broken."""
-    options = parse("check", Options, argv, _DESCRIPTION)
+    rest, own = split_family(argv)
+    options = parse("check", Options, rest, _DESCRIPTION)
     # MuJoCo chooses its OpenGL while it is imported, hence the imports below.
     try:
         choose_backend()
@@ -29,7 +38,7 @@ def run(argv: list[str]) -> int:
     from metarl.envs.contract import verdicts
 
     chosen = api.choose_family(options.family, options.mjcf, options.vary)
-    found = list(verdicts(chosen.cls()))
+    found = list(verdicts(build_family(f"check {chosen.words}", chosen.cls, own)))
     broken = [verdict for verdict in found if verdict.problem]
     if options.json:
         print_json({"family": chosen.name, "sound": not broken,

@@ -52,6 +52,27 @@ def parse(verb: str, cls: type[T], argv: list[str], description: str) -> T:
     return _parse(verb, {"options": (cls, dataclasses.MISSING)}, argv, description)["options"]
 
 
+def split_family(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line without those of the family's own options, and these."""
+    rest, own = [], []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("--family."):
+            rest.append(word)
+            continue
+        own.append(word)
+        if "=" not in word:
+            value = next(words, "--")
+            (rest if value.startswith("--") else own).append(value)
+    return [word for word in rest if word != "--"], own
+
+
+def build_family(verb: str, cls: Any, own: list[str]) -> Any:
+    """A family of this class with the options that `split_family` found."""
+    nothing = dataclasses.make_dataclass("Nothing", [], frozen=True)()
+    return parse_groups(verb, {"options": nothing, "family": cls()}, own, "")["family"]
+
+
 def parse_groups(
     verb: str, defaults: Mapping[str, Any], argv: list[str], description: str
 ) -> dict[str, Any]:

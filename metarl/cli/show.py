@@ -6,12 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metarl.cli.common import FamilyOptions, parse, print_json, show, warn
+from metarl.cli.common import (
+    FamilyOptions,
+    build_family,
+    parse,
+    print_json,
+    show,
+    split_family,
+    warn,
+)
 from metarl.errors import UserError
 from metarl.video import choose_backend
 
 _DESCRIPTION = """Print what varies over a family, and draw a grid of its tasks at the start of an
-episode: from the train range on the left, out of distribution on the right."""
+episode: from the train range on the left, out of distribution on the right. The family's own
+options are set as for training, say --family.horizon 100."""
 _LISTED, _WIDTH = 6, 58  # parameters, and letters in a line, that fit over a picture
 
 
@@ -27,7 +36,8 @@ class Options(FamilyOptions):
 
 def run(argv: list[str]) -> int:
     """Print and draw."""
-    options = parse("show", Options, argv, _DESCRIPTION)
+    rest, own = split_family(argv)
+    options = parse("show", Options, rest, _DESCRIPTION)
     if options.out is not None and options.out.suffix != ".png":
         raise UserError(f"--out {options.out} must end in .png")
     if options.rows < 1:
@@ -42,7 +52,8 @@ def run(argv: list[str]) -> int:
     from metarl.cli.list import as_json, parameters
 
     chosen = api.choose_family(options.family, options.mjcf, options.vary)
-    family, out = chosen.cls(), options.out or Path(f"{chosen.name.replace(':', '.')}.png")
+    family = build_family(f"show {chosen.words}", chosen.cls, own)
+    out = options.out or Path(f"{chosen.name.replace(':', '.')}.png")
     if not problem:
         _draw(family, options, out)
     if options.json:
@@ -120,7 +131,8 @@ def _caption(family: Any, task: list[float]) -> str:
     most = sorted(range(len(pairs)), key=lambda i: -_oddity(*pairs[i]))[:_LISTED]
     lines = [""]
     for parameter, value in (pairs[i] for i in sorted(most)):
-        word = f"{parameter.name} {value:.2f} {parameter.unit}"
+        shown = parameter.words(value) if parameter.labels else f"{value:.2f} {parameter.unit}"
+        word = f"{parameter.name} {shown}"
         if len(lines[-1]) + len(word) > _WIDTH:
             lines.append("")
         lines[-1] += f"   {word}" if lines[-1] else word
