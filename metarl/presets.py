@@ -5,8 +5,15 @@
 
 from typing import Any
 
+# Where dynamics vary, a transition's end tells of the task what its reward does not.
+_SEES_NEXT = {"config": {"context_next_obs": True}}
+
 # (agent, family) -> {group: {field: value}}
 PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
+    ("pearl", "ant-terrain"): _SEES_NEXT,
+    ("pearl", "hopper-params"): _SEES_NEXT,
+    ("pearl", "walker-params"): _SEES_NEXT,
+    ("pearl", "walker-terrain"): _SEES_NEXT,
     ("pearl", "cheetah-vel"): {
         "options": {"steps": 440_000, "evaluate_every": 80_000},
         # Many small updates. A shorter sight than 0.99 learns to crawl on its back; numbers in z
