@@ -8,6 +8,7 @@ from metarl.envs.cheetah_dir import CheetahDir
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.family import Family
 from metarl.envs.hopper_params import HopperParams
+from metarl.envs.lift import Lift
 from metarl.envs.push import Push
 from metarl.envs.reach import Reach
 from metarl.envs.walker_params import WalkerParams
@@ -18,6 +19,7 @@ FAMILIES: dict[str, type[Family]] = {
     "cheetah-dir": CheetahDir,
     "cheetah-vel": CheetahVel,
     "hopper-params": HopperParams,
+    "lift": Lift,
     "push": Push,
     "reach": Reach,
     "walker-params": WalkerParams,

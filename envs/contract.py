@@ -112,6 +112,9 @@ def _shapes(family: Family) -> None:
             f"`observe` gives {tuple(obs.shape)} for {_ROWS} rows; it must be ({_ROWS}, O)")
     _demand(reward.shape == (_ROWS,),
             f"`reward` gives {tuple(reward.shape)} for {_ROWS} rows; it must be ({_ROWS},)")
+    holds = family.holds(frame, worlds.tasks)
+    _demand(holds.shape == (_ROWS,) and holds.dtype == torch.bool,
+            f"`holds` gives {tuple(holds.shape)} {holds.dtype}; it must be ({_ROWS},) bool")
     for name, value in family.outcome(frame, worlds.tasks).items():
         _demand(value.shape == (_ROWS,),
                 f"outcome {name!r} has the shape {tuple(value.shape)}; it must be ({_ROWS},)")
