@@ -67,6 +67,8 @@ class Lift(Tabletop):
         add_object(spec, arm.scale)
         for geom in parts(spec):
             geom.contype, geom.conaffinity, geom.priority, geom.condim = 1, 3, 1, 4
+            # Stiffer than MuJoCo's own contact, into which 40 N press a light object a centimetre.
+            geom.solref[0], geom.solimp[:2] = 0.01, [0.95, 0.99]
         # Pyramids and equal impedances would let what is held creep out of the fingers.
         spec.option.cone, spec.option.impratio = mujoco.mjtCone.mjCONE_ELLIPTIC, 10
         # How far the object's middle is from where it lies at rest: not how high, which is its size.
