@@ -13,7 +13,7 @@ from metarl.envs.kinematics import downward
 OPENING = 0.08  # m between the fingers at most, at scale 1
 CLOSING = 0.1  # m/s of the opening at most, at scale 1: 5 cm/s a finger
 FORCE = 40.0  # N of each finger at most, at scale 1
-_STIFFNESS = 2000.0  # N/m of the drive: full force where the set-point is 2 cm inside what it holds
+STIFFNESS = 1000.0  # N/m of the drive: 10 N where the set-point is 1 cm inside what it holds
 _DAMPING = 20.0  # N s/m
 _THICK, _WIDE, _BELOW = 0.006, 0.01, 0.008  # m: halves of a finger, and its end below the tip
 _GEOM = mujoco.mjtGeom
@@ -73,7 +73,7 @@ def _drive(spec: mujoco.MjSpec, scale: float) -> None:
         name="gripper", target="opening", trntype=mujoco.mjtTrn.mjTRN_TENDON,
         dyntype=mujoco.mjtDyn.mjDYN_INTEGRATOR, gaintype=mujoco.mjtGain.mjGAIN_FIXED,
         biastype=mujoco.mjtBias.mjBIAS_AFFINE,
-        gainprm=[_STIFFNESS] + [0] * 9, biasprm=[0, -_STIFFNESS, -_DAMPING] + [0] * 7,
+        gainprm=[STIFFNESS] + [0] * 9, biasprm=[0, -STIFFNESS, -_DAMPING] + [0] * 7,
         ctrllimited=True, ctrlrange=[-CLOSING * scale, CLOSING * scale],
         actlimited=True, actrange=[0, OPENING * scale],
         forcelimited=True, forcerange=[-FORCE * scale, FORCE * scale],

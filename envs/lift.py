@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.envs.arm_model import add_sensor, arm_spec
 from metarl.envs.family import Frame, Parameter, Random, Start
-from metarl.envs.gripper import FORCE, OPENING, add_gripper
+from metarl.envs.gripper import CLOSING, FORCE, STIFFNESS, add_gripper
 from metarl.envs.objects import (
     HEIGHT, SHAPES, add_object, parts, round_size, shape_object, shape_parameter,
 )
@@ -25,6 +25,8 @@ _SPIN = 1.0  # rad/s about the vertical, at action 1
 _LOWEST = 0.011  # m, of the tip above the table, at scale 1: its fingers end 3 mm above it
 _START = 0.1  # m, of the tip above the table, at scale 1
 _RISE = 0.06  # m, how high the object's underside must be, at scale 1
+_AIM = 2.1
+_GENTLE = 2.5  # times the force that just holds the object, beyond which a grip is too hard
 _OPEN = 0.078  # m between the fingers at the start, at scale 1: just off their stops
 
 
@@ -32,6 +34,7 @@ _OPEN = 0.078  # m between the fingers at the start, at scale 1: just off their 
 class Lift(Tabletop):
     """An arm with a parallel gripper that must grasp and raise an object it has never met."""
 
+    gentle: bool = True  # success asks for a gentle grip as well
     horizon: int = 120  # control steps of an episode (6 s)
 
     name = "lift"
@@ -121,15 +124,20 @@ class Lift(Tabletop):
         middle[:, 2] += _half_height(task, scale)
         apart = (after.sensors["tip"] - middle).norm(dim=1) / scale
         near = 1 - (10 * apart).tanh()
-        squeeze = (-after.sensors["grip"][:, 0] / (FORCE * scale)).clamp(0, 1)
         rise = (after.sensors["object"][:, 2] / (_RISE * scale)).clamp(0, 1)
-        return near + near * squeeze + 4 * rise
+        ratio = _squeeze(after) / _needed(task)
+        return near + near * (ratio.clamp(0, 1) - self._excess(ratio)) + 4 * rise
+
+    def _excess(self, ratio: Tensor) -> Tensor:
+        """How much too hard a grip of so many times the needed force is, (N,) in [0, 1]."""
+        return (ratio / _GENTLE - 1).clamp(0, 1) * self.gentle
 
     def holds(self, frame: Frame, task: Tensor) -> Tensor:
-        return frame.sensors["object"][:, 2] > _RISE * self.body.scale
+        raised = frame.sensors["object"][:, 2] > _RISE * self.body.scale
+        return raised & (self._excess(_squeeze(frame) / _needed(task)) == 0)
 
     def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
-        return {"height [m]": frame.sensors["object"][:, 2]}
+        return {"height [m]": frame.sensors["object"][:, 2], "grip [N]": _squeeze(frame)}
 
     def expert(self, frame: Frame, task: Tensor) -> Tensor:
         """Turn to the nearest of the shape's good grasps above it, go down, close, raise."""
@@ -150,13 +158,14 @@ class Lift(Tabletop):
         apart = goal - tip[:, :2]
         miss = apart.norm(dim=1) / scale
         above = (tip[:, 2] - place[:, 2] - half) / scale  # of the object's middle
-        squeeze = -sensors["grip"][:, 0] / (FORCE * scale)
+        squeeze, opening = _squeeze(frame), sensors["opening"][:, 0]
+        wanted = (_AIM * _needed(task)).clamp(max=0.95 * FORCE * scale)
         # What has begun goes on where the object moves a little.
-        begun = sensors["opening"][:, 0] < 0.074 * scale
+        begun = opening < 0.074 * scale
         ready = (above.abs() < torch.where(begun, 0.015, 0.006)) & (
             miss < torch.where(begun, 0.02, 0.004)) & (
             spin.abs() < torch.where(begun, 0.5, 0.06))
-        firm = ready & (squeeze > 0.95)
+        firm = ready & (squeeze > 0.8 * wanted)
         over = (miss < 0.01) & (spin.abs() < 0.15) & ~begun
         height = torch.where(over | ready, half.clamp(min=_LOWEST * scale), 0.08 * scale)
         up = 4 * (height - tip[:, 2])
@@ -165,7 +174,11 @@ class Lift(Tabletop):
         level = torch.where(firm[:, None], 0.0, 3 * apart)
         velocity = limited(torch.cat([level, vertical[:, None]], 1)) / SPEED
         spin = torch.where(ready, 0.0, 3 * spin / _SPIN).clamp(-1, 1)
-        close = torch.where(ready, -1.0, 1.0).double()
+        # Close quickly, then slowly up to the touch, then to the force that is wanted.
+        firmer = (wanted - squeeze) / (0.1 * STIFFNESS)  # m/s
+        least = torch.where(opening > 2.3 * half / HEIGHT, CLOSING * scale, 0.03 * scale)
+        firmer = torch.where(squeeze < 0.3 * wanted, torch.maximum(firmer, least), firmer)
+        close = torch.where(ready, -firmer / (CLOSING * scale), 1.0).clamp(-1, 1)
         return torch.cat([velocity, spin[:, None], close[:, None]], 1)
 
 
@@ -174,6 +187,16 @@ def _heading(x: Tensor, z: Tensor) -> Tensor:
     lean: the twist of a swing-twist decomposition."""
     y = torch.linalg.cross(z, x)
     return torch.atan2(x[:, 1] - y[:, 0], x[:, 0] + y[:, 1])
+
+
+def _squeeze(frame: Frame) -> Tensor:
+    """The force of each finger inward, (N,) N."""
+    return -frame.sensors["grip"][:, 0]
+
+
+def _needed(task: Tensor) -> Tensor:
+    """The least force of two fingers that friction turns into the object's weight, (N,) N."""
+    return task[:, 2] * 9.81 / (2 * task[:, 5])
 
 
 def _half_height(task: Tensor, scale: float) -> Tensor:
