@@ -6,7 +6,7 @@ it stands in for the arm's own rotating jaw.
 import mujoco
 import numpy as np
 
-from metarl.envs.arm_model import GREY, add_sensor
+from metarl.envs.arm_model import GREY, WHITE, add_sensor
 from metarl.envs.arms import Arm
 from metarl.envs.kinematics import downward
 
@@ -33,10 +33,10 @@ def add_gripper(spec: mujoco.MjSpec, arm: Arm) -> list[mujoco.MjsGeom]:
     palm = hand.add_body(name="gripper", quat=[np.cos(angle / 2), 0, 0, np.sin(angle / 2)],
                          gravcomp=float(arm.carries_itself))
     half = (OPENING / 2 + 2 * _THICK) * scale
-    top = 0.45 * arm.tool
-    palm.add_geom(type=_GEOM.mjGEOM_BOX, size=[1.2 * _WIDE * scale, half, top / 2],
-                  pos=[0, 0, top / 2], mass=0.3 * scale, contype=0, conaffinity=0, rgba=GREY)
-    palm.add_site(name="tip", pos=[0, 0, arm.tool])
+    top = 0.6 * arm.tool
+    palm.add_geom(type=_GEOM.mjGEOM_BOX, size=[1.5 * _WIDE * scale, half, top / 2],
+                  pos=[0, 0, top / 2], mass=0.3 * scale, contype=0, conaffinity=0, rgba=WHITE)
+    palm.add_site(name="tip", pos=[0, 0, arm.tool], group=4)
     length = (arm.tool + _BELOW * scale - top) / 2
     fingers = []
     for side, name in ((1, "finger_left"), (-1, "finger_right")):

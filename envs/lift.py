@@ -1,8 +1,13 @@
 """lift: an arm with a parallel gripper that must grasp and raise an object it has never met.
 
-After Meta-World's pick-place and robosuite's Lift, whose objects never change; here shape, size,
-mass, centre of mass and friction are hidden. It sees where the object is, how it is turned and how
-it leans, but not which of its sides lie opposite each other, nor where it balances.
+After robosuite's Lift, whose object never changes; here shape, size, mass, centre of mass and
+friction are hidden. The arm sees where the object is and how it is turned, but not what it is like.
+
+A firm grip lifts nearly anything of this size, so that a policy would have nothing to find out.
+People do not grip like that: they squeeze little more than mass and friction ask for, which they
+learn from one lift for the next (Johansson & Westling 1984, "Roles of glabrous skin receptors and
+sensorimotor memory in automatic control of precision grip"). Success asks for such a grip, unless
+`gentle` is off: then it is height alone.
 """
 
 from collections.abc import Mapping
@@ -16,17 +21,22 @@ from metarl.envs.arm_model import add_sensor, arm_spec
 from metarl.envs.family import Frame, Parameter, Random, Start
 from metarl.envs.gripper import CLOSING, FORCE, STIFFNESS, add_gripper
 from metarl.envs.objects import (
-    HEIGHT, SHAPES, add_object, parts, round_size, shape_object, shape_parameter,
+    HEIGHT,
+    SHAPES,
+    add_object,
+    parts,
+    round_size,
+    shape_object,
+    shape_parameter,
 )
 from metarl.envs.tabletop import SPEED, Tabletop, limited, lying
 
 _SITE = mujoco.mjtObj.mjOBJ_SITE
 _SPIN = 1.0  # rad/s about the vertical, at action 1
-_LOWEST = 0.011  # m, of the tip above the table, at scale 1: its fingers end 3 mm above it
+_LOWEST = 0.011  # m, of the tip above the table, at scale 1: the fingers end 3 mm above it
 _START = 0.1  # m, of the tip above the table, at scale 1
 _RISE = 0.06  # m, how high the object's underside must be, at scale 1
-_AIM = 2.1
-_GENTLE = 2.5  # times the force that just holds the object, beyond which a grip is too hard
+_GENTLE = 2.5  # times the force that just holds the object: beyond it, a grip is too hard
 _OPEN = 0.078  # m between the fingers at the start, at scale 1: just off their stops
 
 
@@ -34,7 +44,7 @@ _OPEN = 0.078  # m between the fingers at the start, at scale 1: just off their 
 class Lift(Tabletop):
     """An arm with a parallel gripper that must grasp and raise an object it has never met."""
 
-    gentle: bool = True  # success asks for a gentle grip as well
+    gentle: bool = True  # success asks for a gentle grip as well as for height
     horizon: int = 120  # control steps of an episode (6 s)
 
     name = "lift"
@@ -74,7 +84,9 @@ class Lift(Tabletop):
             geom.solref[0], geom.solimp[:2] = 0.01, [0.95, 0.99]
         # Pyramids and equal impedances would let what is held creep out of the fingers.
         spec.option.cone, spec.option.impratio = mujoco.mjtCone.mjCONE_ELLIPTIC, 10
-        # How far the object's middle is from where it lies at rest: not how high, which is its size.
+        x, size = arm.bench[0], arm.scale
+        spec.camera("view").pos = [x + 0.42 * size, -0.3 * size, 0.3 * size]
+        # Where the object's middle is, but how high above its rest: how high would tell the size.
         spec.worldbody.add_site(name="rest")
         spec.add_sensor(name="object", type=mujoco.mjtSensor.mjSENS_FRAMEPOS,
                         objtype=_SITE, objname="object", reftype=_SITE, refname="rest")
@@ -93,13 +105,12 @@ class Lift(Tabletop):
     def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
         scale = self.body.scale
         arm = self.start(frame, random)
-        rows = len(arm)
         middle = torch.tensor(self.place(0, 0, 0)[:2], dtype=torch.float64)
         xy = middle + scale * random.uniform(-0.03, 0.03, 2)
         turned = random.uniform(-torch.pi, torch.pi)
-        opening = torch.full((rows, 1), _OPEN * scale, dtype=torch.float64)
-        qpos = torch.cat([arm, (opening / 2).expand(rows, 2),
-                          lying(xy, _half_height(task, scale), turned)], 1)
+        opening = torch.full_like(turned, _OPEN * scale)[:, None]
+        fingers = (opening / 2).expand(-1, 2)
+        qpos = torch.cat([arm, fingers, lying(xy, _half_height(task, scale), turned)], 1)
         return Start(qpos, torch.zeros_like(frame.qvel), act=torch.cat([arm, opening], 1))
 
     def control(self, frame: Frame, action: Tensor) -> Tensor:
@@ -118,7 +129,8 @@ class Lift(Tabletop):
         ], 1)
 
     def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        """In the manner of robosuite's Lift: come near, squeeze what is near, raise it."""
+        """In the manner of robosuite's Lift: come near, squeeze what is near (enough, and not too
+        hard), raise it."""
         scale = self.body.scale
         middle = after.sensors["object"].clone()
         middle[:, 2] += _half_height(task, scale)
@@ -140,46 +152,48 @@ class Lift(Tabletop):
         return {"height [m]": frame.sensors["object"][:, 2], "grip [N]": _squeeze(frame)}
 
     def expert(self, frame: Frame, task: Tensor) -> Tensor:
-        """Turn to the nearest of the shape's good grasps above it, go down, close, raise."""
+        """Turn above it to the nearest of the shape's good grasps, go down, close, squeeze as much
+        as mass and friction ask for, raise."""
         scale, sensors = self.body.scale, frame.sensors
-        tip, place, closing = sensors["tip"], sensors["object"], sensors["closing"]
-        half = _half_height(task, scale)
-        grasps = _GRASPS[task[:, 0].long()]  # (N, G, 3)
-        heading = _heading(sensors["object_x"], sensors["object_z"])
-        angle = heading[:, None] + grasps[:, :, 0]
-        off = angle - torch.atan2(closing[:, 1], closing[:, 0])[:, None]
-        off = torch.remainder(off + torch.pi / 2, torch.pi) - torch.pi / 2  # a half turn is none
-        best = off.abs().argmin(1)
-        rows = torch.arange(len(best))
-        spin = off[rows, best]
-        x, y = (grasps[rows, best, 1:] * (half / HEIGHT)[:, None]).T
-        cosine, sine = heading.cos(), heading.sin()
-        goal = place[:, :2] + torch.stack([cosine * x - sine * y, sine * x + cosine * y], 1)
+        tip, place, opening = sensors["tip"], sensors["object"], sensors["opening"][:, 0]
+        half, squeeze = _half_height(task, scale), _squeeze(frame)
+        goal, turn = _grasp(frame, task[:, 0].long(), half / HEIGHT)
         apart = goal - tip[:, :2]
-        miss = apart.norm(dim=1) / scale
-        above = (tip[:, 2] - place[:, 2] - half) / scale  # of the object's middle
-        squeeze, opening = _squeeze(frame), sensors["opening"][:, 0]
-        wanted = (_AIM * _needed(task)).clamp(max=0.95 * FORCE * scale)
-        # What has begun goes on where the object moves a little.
+        miss, off = apart.norm(dim=1) / scale, turn.abs()
+        above = (tip[:, 2] - place[:, 2] - half).abs() / scale  # of the object's middle
+        # What has begun goes on, though the object may move a little.
         begun = opening < 0.074 * scale
-        ready = (above.abs() < torch.where(begun, 0.015, 0.006)) & (
-            miss < torch.where(begun, 0.02, 0.004)) & (
-            spin.abs() < torch.where(begun, 0.5, 0.06))
+        ready = torch.where(begun, (above < 0.015) & (miss < 0.02) & (off < 0.5),
+                            (above < 0.006) & (miss < 0.004) & (off < 0.06))
+        wanted = (0.84 * _GENTLE * _needed(task)).clamp(max=0.95 * FORCE * scale)
         firm = ready & (squeeze > 0.8 * wanted)
-        over = (miss < 0.01) & (spin.abs() < 0.15) & ~begun
-        height = torch.where(over | ready, half.clamp(min=_LOWEST * scale), 0.08 * scale)
-        up = 4 * (height - tip[:, 2])
-        lift = 3 * (1.25 * _RISE * scale - place[:, 2])
-        vertical = torch.where(firm, lift, up).clamp(-0.15 * scale, 0.15 * scale)
-        level = torch.where(firm[:, None], 0.0, 3 * apart)
-        velocity = limited(torch.cat([level, vertical[:, None]], 1)) / SPEED
-        spin = torch.where(ready, 0.0, 3 * spin / _SPIN).clamp(-1, 1)
-        # Close quickly, then slowly up to the touch, then to the force that is wanted.
-        firmer = (wanted - squeeze) / (0.1 * STIFFNESS)  # m/s
+        down = ready | ((miss < 0.01) & (off < 0.15) & ~begun)
+        height = torch.where(down, half.clamp(min=_LOWEST * scale), 0.08 * scale)
+        up = torch.where(firm, 3 * (1.25 * _RISE * scale - place[:, 2]), 4 * (height - tip[:, 2]))
+        along = torch.where(firm[:, None], 0.0, 3 * apart)
+        velocity = torch.cat([along, up.clamp(-0.15 * scale, 0.15 * scale)[:, None]], 1)
+        spin = torch.where(ready, 0.0, 3 * turn / _SPIN).clamp(-1, 1)
+        # Quickly, then slowly up to the touch, then to the force that is wanted.
+        close = (wanted - squeeze) / (0.1 * STIFFNESS)  # m/s
         least = torch.where(opening > 2.3 * half / HEIGHT, CLOSING * scale, 0.03 * scale)
-        firmer = torch.where(squeeze < 0.3 * wanted, torch.maximum(firmer, least), firmer)
-        close = torch.where(ready, -firmer / (CLOSING * scale), 1.0).clamp(-1, 1)
-        return torch.cat([velocity, spin[:, None], close[:, None]], 1)
+        close = torch.where(squeeze < 0.3 * wanted, torch.maximum(close, least), close)
+        open_ = torch.where(ready, -close / (CLOSING * scale), 1.0).clamp(-1, 1)
+        return torch.cat([limited(velocity) / SPEED, spin[:, None], open_[:, None]], 1)
+
+
+def _grasp(frame: Frame, shape: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    """The place (N, 2) [m] of the nearest good grasp of objects of shapes (N,) and half widths (N,)
+    [m], and how far the gripper still has to turn to it, (N,) rad."""
+    sensors, grasps = frame.sensors, _GRASPS[shape]  # (N, G, 3)
+    heading = _heading(sensors["object_x"], sensors["object_z"])
+    now = torch.atan2(sensors["closing"][:, 1], sensors["closing"][:, 0])
+    turns = (heading - now)[:, None] + grasps[:, :, 0]
+    turns = torch.remainder(turns + torch.pi / 2, torch.pi) - torch.pi / 2  # half a turn is none
+    best = turns.abs().argmin(1, keepdim=True)
+    x, y = grasps[:, :, 1:].take_along_dim(best[:, :, None], 1)[:, 0].T * half
+    cosine, sine = heading.cos(), heading.sin()
+    offset = torch.stack([cosine * x - sine * y, sine * x + cosine * y], 1)
+    return sensors["object"][:, :2] + offset, turns.take_along_dim(best, 1)[:, 0]
 
 
 def _heading(x: Tensor, z: Tensor) -> Tensor:
@@ -206,19 +220,21 @@ def _half_height(task: Tensor, scale: float) -> Tensor:
 
 
 def _grasps() -> Tensor:
-    """Good grasps of every shape, (S, 6, 3): the angle [rad] along which to close and the place
-    between the fingers, in units of half of the width, in the object's own frame."""
-    sixth = [(torch.pi / 6 * i, 0.0, 0.0) for i in range(6)]
-    square = [(0.0, 0.0, 0.0), (torch.pi / 2, 0.0, 0.0)]
-    narrow = [(0.0, 0.0, 0.0)]
-    third = [2 * torch.pi / 3 * i for i in range(3)]
-    corners = torch.tensor(third)
-    wedge = [(float(a), 0.3 * float(a.cos()), 0.3 * float(a.sin())) for a in corners]
-    el = [(0.0, 0.0, -0.5), (torch.pi / 2, -0.5, 0.0)]
-    each = {"box": square, "cylinder": sixth, "capsule": narrow,
-            "ellipsoid": [(torch.pi / 2, 0.0, 0.0)], "L": el, "wedge": wedge, "ring": sixth}
-    padded = [(6 * each[shape])[:6] for shape in SHAPES]
-    return torch.tensor(padded, dtype=torch.float64)
+    """Good grasps of every shape, (S, 6, 3): the angle [rad] along which to close, and the place
+    between the fingers, of half of the width, both in the object's own frame."""
+    third, quarter = 2 * torch.pi / 3, torch.pi / 2
+    anyhow = [(torch.pi / 6 * i, 0.0, 0.0) for i in range(6)]
+    corners = torch.arange(3, dtype=torch.float64) * third
+    good = {
+        "box": [(0.0, 0.0, 0.0), (quarter, 0.0, 0.0)],
+        "cylinder": anyhow,
+        "capsule": [(0.0, 0.0, 0.0)],  # across
+        "ellipsoid": [(quarter, 0.0, 0.0)],  # across
+        "L": [(0.0, 0.0, -0.5), (quarter, -0.5, 0.0)],  # along a leg
+        "wedge": torch.stack([corners, 0.3 * corners.cos(), 0.3 * corners.sin()], 1).tolist(),
+        "ring": anyhow,
+    }
+    return torch.tensor([(6 * good[shape])[:6] for shape in SHAPES], dtype=torch.float64)
 
 
 _GRASPS = _grasps()
