@@ -62,7 +62,7 @@ class Lift(Tabletop):
                       (0.02 * scale, 0.03 * scale), ood=((0.03 * scale, 0.035 * scale),),
                       possible=(0.01, 0.06)),
             Parameter("mass", "kg", "the object's mass", (0.1 * scale, 0.8 * scale),
-                      ood=((0.8 * scale, 1.2 * scale),), possible=(1e-3, 5.0)),
+                      ood=((0.8 * scale, scale),), possible=(1e-3, 5.0)),
             Parameter("com_x", "m", "centre of mass, off the object's middle along its x",
                       (-0.01 * scale, 0.01 * scale), possible=(-0.03, 0.03)),
             Parameter("com_y", "m", "centre of mass, off the object's middle along its y",
@@ -76,10 +76,10 @@ class Lift(Tabletop):
         spec = arm_spec(arm)
         spec.geom("floor").contype = spec.geom("floor").conaffinity = 1
         for finger in add_gripper(spec, arm):
-            finger.contype, finger.conaffinity = 2, 0
+            finger.contype, finger.conaffinity = 2, 1  # the table and objects, not each other
         add_object(spec, arm.scale)
         for geom in parts(spec):
-            geom.contype, geom.conaffinity, geom.priority, geom.condim = 1, 3, 1, 4
+            geom.contype, geom.conaffinity, geom.priority, geom.condim = 1, 1, 1, 4
             # Stiffer than MuJoCo's own contact, into which 40 N press a light object a centimetre.
             geom.solref[0], geom.solimp[:2] = 0.01, [0.95, 0.99]
         # Pyramids and equal impedances would let what is held creep out of the fingers.
@@ -116,7 +116,7 @@ class Lift(Tabletop):
     def control(self, frame: Frame, action: Tensor) -> Tensor:
         velocity = limited(SPEED * action[:, :3])
         # A guard keeps the fingers off the table, as one on an arm would.
-        lowest = 5.0 * (_LOWEST * self.body.scale - frame.sensors["tip"][:, 2])  # m/s
+        lowest = 3.0 * (_LOWEST * self.body.scale - frame.sensors["tip"][:, 2])  # m/s
         velocity[:, 2] = torch.maximum(velocity[:, 2], lowest)
         return torch.cat([self.steer(frame, velocity, _SPIN * action[:, 3]), action[:, 4:]], 1)
 
