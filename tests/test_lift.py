@@ -80,10 +80,10 @@ def test_every_object_rests_at_height_zero_whatever_its_size() -> None:
 
 
 def test_the_heading_of_an_object_is_found_however_it_has_rolled() -> None:
-    # Turned by 90 degrees about the vertical after rolling by 60 about its own y:
-    # x = (0.5, 0, -s), turned: (0, 0.5, -s); z = (s, 0, 0.5), turned: (0, s, 0.5), of s = sin 60.
+    # Turned by 90 degrees about the vertical after rolling by 120 about its own y, of s = sin 120:
+    # x = (-0.5, 0, -s), turned: (0, -0.5, -s); z = (s, 0, -0.5), turned: (0, s, -0.5).
     s = math.sqrt(0.75)
-    x, z = torch.tensor([[0.0, 0.5, -s]]), torch.tensor([[0.0, s, 0.5]])
+    x, z = torch.tensor([[0.0, -0.5, -s]]), torch.tensor([[0.0, s, -0.5]])
     assert _heading(x, z).item() == pytest.approx(math.pi / 2)
 
 
@@ -127,6 +127,17 @@ def test_one_command_moves_both_fingers_alike_and_an_object_between_them_stops_t
     assert left == pytest.approx(0.025, abs=1e-3)
     assert data.actuator_force[drive] == pytest.approx(-40)
     assert abs(data.qpos[10] - data.site("tip").xpos[1]) < 2e-3  # and moved it to the middle
+
+
+def test_a_firm_grip_does_not_sink_into_a_light_object() -> None:
+    task = torch.tensor([[float(SHAPES.index("ellipsoid")), 0.02, 0.1, 0.0, 0.0, 0.5]]).double()
+    model, data = started(Lift(), task).engine.row(0)
+    data.qpos[9:16] = [*data.site("tip").xpos, 1, 0, 0, 0]
+    model.opt.gravity[:] = 0
+    data.ctrl[model.actuator("gripper").id] = -CLOSING
+    mujoco.mj_step(model, data, 400)  # 2 s
+    # 2 x 0.75 x 0.02 m wide, where it is held; 1000 N/m x 0.03 m is 30 N.
+    assert data.qpos[7] + data.qpos[8] == pytest.approx(0.03, abs=2e-3)
 
 
 @EACH_ARM
