@@ -11,6 +11,7 @@ from metarl.envs.family import Family
 from metarl.envs.hopper_params import HopperParams
 from metarl.envs.humanoid_dir import HumanoidDir
 from metarl.envs.insert import Insert
+from metarl.envs.lift import Lift
 from metarl.envs.push import Push
 from metarl.envs.reach import Reach
 from metarl.envs.walker_params import WalkerParams
@@ -25,6 +26,7 @@ FAMILIES: dict[str, type[Family]] = {
     "hopper-params": HopperParams,
     "humanoid-dir": HumanoidDir,
     "insert": Insert,
+    "lift": Lift,
     "push": Push,
     "reach": Reach,
     "walker-params": WalkerParams,

@@ -45,6 +45,9 @@ def _shapes(family: Family) -> None:
     demand(ended.shape == (_ROWS,) and ended.dtype == torch.bool,
            f"`terminated` gives {ended.dtype} {tuple(ended.shape)} for {_ROWS} rows; it must be "
            f"bool ({_ROWS},)")
+    holds = family.holds(frame, worlds.tasks)
+    demand(holds.shape == (_ROWS,) and holds.dtype == torch.bool,
+           f"`holds` gives {tuple(holds.shape)} {holds.dtype}; it must be ({_ROWS},) bool")
     for name, value in family.outcome(frame, worlds.tasks).items():
         demand(value.shape == (_ROWS,),
                f"outcome {name!r} has the shape {tuple(value.shape)}; it must be ({_ROWS},)")
@@ -225,7 +228,7 @@ def _asked(family: Family) -> Tensor:
     worlds = Worlds(family, 1, threads=1)
     if family.expert(worlds.frame, worlds.tasks) is None:
         raise Unchecked("there is no scripted policy; write `expert` to have this checked")
-    if "success" not in family.outcome(worlds.frame, worlds.tasks):
+    if not family.hold and "success" not in family.outcome(worlds.frame, worlds.tasks):
         raise Unchecked("`outcome` has no 'success' to go by")
     return tasks
 
@@ -234,4 +237,4 @@ def _success(family: Family, tasks: Tensor, told: Tensor | None = None) -> float
     """How often the scripted policy succeeds in tasks (M, D) when it is told these or others."""
     worlds = Worlds(family, len(tasks))
     result = evaluate(worlds, Expert(worlds, told), tasks, 1, seed=0)
-    return result.outcomes["success"].mean().item()
+    return result.outcomes["success"].double().mean().item()

@@ -103,6 +103,7 @@ class Family(Protocol):
     horizon: int  # control steps of an episode; reaching it is a time limit, never a terminal
     action_scale: float = 1.0  # times an action, clamped to [-1, 1], is what `control` gets
     commands: int = 0  # numbers of an action (A), for a family with a `control`; else the actuators
+    hold: int = 0  # control steps for which `holds` must be true to the end; then it is `success`
     task_counts: tuple[int, int] = (100, 30)  # how many train tasks; how many test and ood tasks
 
     def spec(self) -> mujoco.MjSpec:
@@ -136,6 +137,11 @@ class Family(Protocol):
     def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
         """Measures taken when an episode ends, (N,) each; `success` in {0, 1} where it applies."""
         return {}
+
+    def holds(self, frame: Frame, task: Tensor) -> Tensor:
+        """Whether what must last for success is so now: (N,) bool. For a family with a `hold`,
+        whose worlds count the control steps in a row, and tell `success` from them."""
+        return torch.zeros(len(frame.qpos), dtype=torch.bool, device=frame.qpos.device)
 
     def expert(self, frame: Frame, task: Tensor) -> Tensor | None:
         """Actions (N, A) in [-1, 1] of a scripted policy that is told the task: the oracle's

@@ -26,6 +26,7 @@ from metarl.envs.kinematics import (
 
 SPEED = 0.25  # m/s of the tool at most, what ISO 10218's family of standards calls reduced speed
 _RETURN = 5.0  # 1/s, how fast the tool turns back to straight down
+_DOWN = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,16 @@ class Tabletop(Family):
         angles = _ready(self.body, self.place(*self.tip))
         return angles + random.uniform(-0.01, 0.01, len(angles))
 
-    def steer(self, frame: Frame, velocity: Tensor) -> Tensor:
-        """Shares (N, J) of the joints' ranges that move the tool with a velocity (N, 3) [m/s]."""
+    def steer(self, frame: Frame, velocity: Tensor, spin: Tensor | None = None) -> Tensor:
+        """Shares (N, J) of the joints' ranges that move the tool with a velocity (N, 3) [m/s], and
+        turn it about the vertical with a spin (N,) [rad/s], or back to its start without one."""
         arm = self.body
         joints = len(arm.joints)
         pose = forward(arm, frame.qpos[:, :joints], arm.tool)
         turn = _RETURN * rotation_error(downward(arm), pose.rotation)
+        if spin is not None:
+            lean = _RETURN * torch.linalg.cross(pose.rotation[:, :, 2], _DOWN.expand(len(spin), 3))
+            turn = torch.cat([lean[:, :2], spin[:, None]], 1)
         speeds = joint_speeds(pose.jacobian, torch.cat([velocity, turn], 1))
         return at_most(speeds, torch.from_numpy(SAFE_FRACTION * arm.speeds))
 

@@ -30,6 +30,7 @@ class Worlds:
         self._all = np.ones(rows, bool)
         self._step = np.zeros(rows, np.int64)  # of the running episode
         self._episode = np.zeros(rows, np.int64)  # of the trial
+        self._held = np.zeros(rows, np.int64)  # control steps in a row that `holds` was true
         self._draws = Draws.of(0, 0, rows)
         low, high = self.engine.model.actuator_ctrlrange.T.copy()
         self._centre, self._half = (low + high) / 2, (high - low) / 2
@@ -98,6 +99,9 @@ class Worlds:
             valid = torch.from_numpy(rows & ~failed)
             next_obs = torch.where(valid[:, None], next_obs, obs)
             reward = torch.where(valid, reward, 0.0)
+        if self.family.hold:
+            holds = self.family.holds(after, self.tasks).numpy() & ~failed
+            self._held = np.where(rows, (self._held + 1) * holds, self._held)
         terminated = self._terminated(after, rows, failed)
         last = rows & (terminated | failed | (self._step >= self.family.horizon))
         self.diverged, self.obs, outcome = torch.from_numpy(failed), next_obs, {}
@@ -121,6 +125,9 @@ class Worlds:
         """What the family measures at the end of an episode, NaN outside the masked rows."""
         chosen = torch.from_numpy(rows)
         outcome = self.family.outcome(frame, self.tasks)
+        if self.family.hold:
+            held = torch.from_numpy(self._held >= self.family.hold)
+            outcome = {"success": held.double(), **outcome}
         return {name: torch.where(chosen, value, torch.nan).float()
                 for name, value in outcome.items()}
 
@@ -131,7 +138,7 @@ class Worlds:
             chosen = rows & (self._episode == episode)
             random = Random(self._draws.only(torch.from_numpy(chosen)), episode)
             self.engine.reset(chosen, self.family.reset(frame, self.tasks, random))
-        self._step[rows] = 0
+        self._step[rows] = self._held[rows] = 0
         return self.engine.frame()
 
 

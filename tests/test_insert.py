@@ -116,15 +116,15 @@ def told(family: Insert, **values: float) -> Tensor:
     return parse_task(family, words, lambda warning: None)[None]
 
 
-def test_the_reward_counts_the_way_to_the_true_bottom_and_the_load() -> None:
-    # The true hole at (3, 4) mm, the tip at (3, 0, 0) mm: 4 mm apart; a load of 10 N:
-    # -5 x 0.004 - 0.5 ln(0.009) - 0.01 x 10 = -0.02 + 2.3552653 - 0.1 = 2.2352653
-    # At half the scale 2 mm count as 4, and 5 N as 10.
+def test_the_reward_counts_the_way_to_the_true_hole_and_the_load() -> None:
+    # The true hole at (3, 4) mm, the tip at (3, 0) mm and 10 mm high: 0.4 cm aside, 1 cm above; a
+    # load of 10 N: -0.4 - 0.5 ln(0.45) - 0.5 - 0.01 x 10 = -1 + 0.3992538 = -0.6007462
+    # At half the scale 5 mm of height count as 10, and 5 N as 10.
     for family, share in ((Insert(), 1.0), (Insert(arm="so101"), 0.5)):
         task = told(family, offset_x=3, offset_y=4)
-        after = tips([(3.0, 4 - 4 * share, 0.0)], family, push=10 * share)
+        after = tips([(3.0, 0.0, 10 * share)], family, push=10 * share)
         reward = family.reward(after, torch.zeros(1, 3), after, task)
-        assert reward.item() == pytest.approx(2.2352653, abs=1e-6)
+        assert reward.item() == pytest.approx(-0.6007462, abs=1e-6)
 
 
 def test_success_is_four_fifths_of_the_depth_in_the_hole_and_not_beside_the_block() -> None:
