@@ -92,6 +92,7 @@ class Lift(Tabletop):
                         objtype=_SITE, objname="object", reftype=_SITE, refname="rest")
         add_sensor(spec, "object_x", "framexaxis", "object")
         add_sensor(spec, "object_z", "framezaxis", "object")
+        self.variant(spec, {p.name: p.default for p in self.parameters})
         return spec
 
     def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
