@@ -24,6 +24,7 @@ class Config(SacConfig):
     tasks: int = 20  # train tasks of an iteration
     episodes: int = 2  # episodes of a trial
     updates: int = 1100  # gradient steps of an iteration
+    batch: int = 256  # transitions of a gradient step
     anneal: int = 0  # gradient steps in which Adam's steps shrink to a tenth; 0: they never do
 
     def annealed(self, iteration: int) -> float:
@@ -57,7 +58,7 @@ class Blind:
     def _learn(self, lived: Steps, seed: int, iteration: int) -> dict[str, float]:
         c = self.config
         draws = word(seed, iteration, Role.LEARN)
-        return self.sac.learn(lived, c.updates, c.annealed(iteration), draws)
+        return self.sac.learn(lived, c.updates, c.batch, c.annealed(iteration), draws)
 
     def state(self) -> dict[str, Tensor]:
         return {**self.sac.learner(), **self.sac.replay()}

@@ -34,7 +34,8 @@ class Finetune(scratch.Scratch):
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         c, draws = self._training, blind.word(seed, iteration, Role.LEARN)
-        return self.sac.learn(flattened(trial), c.updates, c.annealed(iteration), draws)
+        rate, lived = c.annealed(iteration), flattened(trial)
+        return self.sac.learn(lived, c.updates, c.batch, rate, draws)
 
     def state(self) -> dict[str, Tensor]:
         return {**self.sac.learner(), **self.sac.replay()}

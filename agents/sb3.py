@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from metarl.agents.networks import load_optimizer_state, named, optimizer_state, under
 from metarl.trial import Steps, Trial
 
-_MODULES = ("actor", "critic", "critic_target")
+_CRITICS = ("critic", "critic_target")
 _REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 STEP = ("obs", "action", "reward", "next_obs", "terminated", "last")
 _LOGGED = {"critic_loss": "loss/critic", "actor_loss": "loss/policy",
@@ -39,7 +39,6 @@ class SacConfig:
 
     hidden: int = 160  # units of a layer of policy and critics
     layers: int = 2  # hidden layers of policy and critics
-    batch: int = 256  # transitions of a gradient step
     capacity: int = 1_000_000  # transitions kept
     discount: float = 0.99  # per step
     rate: float = 5e-4  # Adam's step
@@ -54,15 +53,14 @@ class Sac:
     def __init__(
         self, config: SacConfig, inputs: int, actions: int, word: int, device: torch.device
     ) -> None:
-        self.config, self.device = config, device
-        c = config
+        self.device, c = device, config
         # Wrapped by SB3 itself, so that it normalises what it samples.
         self._env = VecNormalize(
             DummyVecEnv([partial(_Spaces, inputs, actions)]), norm_reward=False
         )
         with _streams(word, device):
             self.model = SAC(
-                "MlpPolicy", self._env, c.rate, c.capacity, batch_size=c.batch, tau=c.target_rate,
+                "MlpPolicy", self._env, c.rate, c.capacity, tau=c.target_rate,
                 gamma=c.discount, ent_coef=f"auto_{c.temperature}",
                 target_entropy=-c.entropy * actions,
                 policy_kwargs={"net_arch": [c.hidden] * c.layers}, device=device,
@@ -97,19 +95,21 @@ class Sac:
 
     # Learning.
 
-    def learn(self, lived: Steps, updates: int, rate: float, word: int) -> dict[str, float]:
-        """Add steps (S, ...) to the replay and take gradient steps on it, with draws that `word`
-        seeds; numbers to log. Steps that are not finite are left out, and so are all gradient
-        steps where they would lead to weights that are not."""
+    def learn(
+        self, lived: Steps, updates: int, batch: int, rate: float, word: int
+    ) -> dict[str, float]:
+        """Add steps (S, ...) to the replay and take gradient steps on `batch` transitions each,
+        drawn as `word` seeds; numbers to log. Steps that are not finite are left out, and so are
+        all gradient steps where they would lead to weights that are not."""
         finite = _finite(lived)
         self._add(_picked(lived, finite))
         lost = 1 - finite.float().mean().item()
-        if not len(self):
-            return {"health/nonfinite": 1.0}
+        if not updates or not len(self):
+            return {"health/nonfinite": lost}
         before = self.learner()
         self.model.lr_schedule = lambda _: rate
         with _streams(word, self.device):
-            self.model.train(updates, self.config.batch)
+            self.model.train(updates, batch)
         if not all(tensor.isfinite().all() for tensor in self.learner().values()):
             self.load_learner(before)
             lost = 1.0
@@ -151,9 +151,9 @@ class Sac:
 
     def learner(self) -> Tensors:
         """What going on to learn needs beside the replay."""
-        modules = {name: getattr(self.model, name).state_dict() for name in _MODULES}
+        critics = {name: getattr(self.model, name).state_dict() for name in _CRITICS}
         states = {name: optimizer_state(o) for name, o in self._optimizers().items()}
-        parts = [*(named(name, state) for name, state in modules.items()),
+        parts = [*(named(name, state) for name, state in critics.items()),
                  *(named(f"optimizer/{name}", state) for name, state in states.items())]
         flat = {name: tensor for part in parts for name, tensor in part.items()}
         return {**self.acting(), **_copied({**flat, "log_temperature": self._log_temperature})}
@@ -161,7 +161,7 @@ class Sac:
     def load_learner(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `learner` returned."""
         self.load_acting(tensors)
-        for name in _MODULES:
+        for name in _CRITICS:
             getattr(self.model, name).load_state_dict(under(name, tensors))
         for name, optimizer in self._optimizers().items():
             # An optimiser keeps the very tensors that it is given, and changes them.

@@ -2,6 +2,7 @@
 
 What can be had without meta-training: after each episode in a variant it takes gradient steps on
 exactly what it has lived there. It explores in the first of them, then acts by its mean action.
+Nothing is learned within an episode: the policy of each is that of its beginning.
 """
 
 from collections.abc import Mapping
@@ -19,15 +20,16 @@ from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws, Role, generator
 from metarl.trial import Steps, Trial
 
+_ROWS = ("words", "episode", "learned")  # of a belief: its tensors (N, ...)
+
 
 @dataclass(frozen=True)
 class Config(SacConfig):
     """Hyperparameters of learning in a variant."""
 
-    adapt_updates: int = 200  # gradient steps after each episode in a variant
+    adapt_updates: float = 1.0  # gradient steps per step of an episode in a variant; SB3's own 1
+    adapt_batch: int = 64  # transitions of such a gradient step
     explore: int = 1  # episodes in a variant in which it explores
-
-_ROWS = ("words", "episode", "learned")
 
 
 class Belief(NamedTuple):
@@ -101,7 +103,8 @@ class Scratch:
         c, pupil = self.config, self._pupil
         pupil.load_learner(learner)
         pupil.load_replay(learner)
-        pupil.learn(lived, c.adapt_updates, c.rate, draws)
+        updates = round(c.adapt_updates * len(lived.reward))
+        pupil.learn(lived, updates, c.adapt_batch, c.rate, draws)
         return {**pupil.learner(), **pupil.replay()}
 
     # Learning.

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 # Small wherever an agent has such a setting.
 TINY = {"hidden": 16, "encoder_hidden": 16, "embedding": 8, "memory": 8, "tasks": 4, "replicas": 1,
         "rollouts": 3, "updates": 6, "batch_tasks": 4, "batch": 8, "context": 8, "minibatches": 2,
-        "adapt_updates": 2}
+        "adapt_updates": 0.4}
 LEARNERS = [name for name in AGENTS if name != "scratch"]  # which learns when judged, not before
 
 
