@@ -171,9 +171,9 @@ def test_an_episode_is_learned_from_when_it_ends_and_by_no_other_row() -> None:
     after = agent.act(obs, belief, None)
     assert not torch.equal(before[0], after[0])
     assert torch.allclose(before[1], after[1], atol=1e-6)
-    # The second row, at the end of its longer episode, learns from all of that.
-    belief = agent.infer(belief, steps([1.0, 5.0], last=torch.tensor([False, True])))
-    assert belief.learners[0]["replay/rewards"].tolist() == [1, 1]
+    # The second row learns from all of its longer episode, the first from its new one of a step.
+    belief = agent.infer(belief, steps([3.0, 5.0], last=torch.tensor([True, True])))
+    assert belief.learners[0]["replay/rewards"].tolist() == [1, 1, 3]
     assert belief.learners[1]["replay/rewards"].tolist() == [2, 2, 5]
 
 
