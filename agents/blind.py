@@ -25,6 +25,7 @@ class Config(SacConfig):
     episodes: int = 2  # episodes of a trial
     updates: int = 1100  # gradient steps of an iteration
     batch: int = 256  # transitions of a gradient step
+    rate: float = 5e-4  # Adam's step
     anneal: int = 0  # gradient steps in which Adam's steps shrink to a tenth; 0: they never do
 
     def annealed(self, iteration: int) -> float:

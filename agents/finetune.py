@@ -21,6 +21,8 @@ from metarl.trial import Trial
 class Config(blind.Config, scratch.Config):
     """Hyperparameters of training blind, and of going on in a variant."""
 
+    adapt_rate: float = 1e-4  # Adam's step there: larger ones unlearned more on reach
+
 
 class Finetune(scratch.Scratch):
     """The agent `finetune`."""

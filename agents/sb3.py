@@ -41,7 +41,6 @@ class SacConfig:
     layers: int = 2  # hidden layers of policy and critics
     capacity: int = 1_000_000  # transitions kept
     discount: float = 0.99  # per step
-    rate: float = 5e-4  # Adam's step
     target_rate: float = 0.005  # share of the critics that flows into their targets per step
     temperature: float = 0.1  # of the entropy bonus at the start; it is learned from there
     entropy: float = 1.0  # target entropy, in units of minus the number of actions
@@ -60,7 +59,7 @@ class Sac:
         )
         with _streams(word, device):
             self.model = SAC(
-                "MlpPolicy", self._env, c.rate, c.capacity, tau=c.target_rate,
+                "MlpPolicy", self._env, buffer_size=c.capacity, tau=c.target_rate,
                 gamma=c.discount, ent_coef=f"auto_{c.temperature}",
                 target_entropy=-c.entropy * actions,
                 policy_kwargs={"net_arch": [c.hidden] * c.layers}, device=device,

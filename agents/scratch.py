@@ -29,6 +29,7 @@ class Config(SacConfig):
 
     adapt_updates: float = 1.0  # gradient steps per step of an episode in a variant; SB3's own 1
     adapt_batch: int = 64  # transitions of such a gradient step
+    adapt_rate: float = 5e-4  # Adam's step there
     explore: int = 1  # episodes in a variant in which it explores
 
 
@@ -104,7 +105,7 @@ class Scratch:
         pupil.load_learner(learner)
         pupil.load_replay(learner)
         updates = round(c.adapt_updates * len(lived.reward))
-        pupil.learn(lived, updates, c.adapt_batch, c.rate, draws)
+        pupil.learn(lived, updates, c.adapt_batch, c.adapt_rate, draws)
         return {**pupil.learner(), **pupil.replay()}
 
     # Learning.
