@@ -2,12 +2,20 @@
 
 from typing import Any
 
+from metarl.agents.blind import Blind
+from metarl.agents.finetune import Finetune
 from metarl.agents.maml import Maml
+from metarl.agents.oracle import Oracle
 from metarl.agents.pearl import Pearl
 from metarl.agents.rl2 import Rl2
+from metarl.agents.scratch import Scratch
 
 AGENTS: dict[str, Any] = {
     "maml": Maml,
     "pearl": Pearl,
     "rl2": Rl2,
+    "blind": Blind,
+    "oracle": Oracle,
+    "finetune": Finetune,
+    "scratch": Scratch,
 }

@@ -38,6 +38,7 @@ class Plan:
     replicas: int  # R, rows per task
     episodes: int  # K, episodes of a trial
     noise_when_judged: bool = False  # it needs its exploration noise in order to adapt
+    sees_task: bool = False  # an oracle: it is told the task in `prior`, and reads it in a trial
 
     def env_steps(self, horizon: int) -> int:
         """Control steps of one iteration."""
@@ -52,7 +53,9 @@ class Agent(Protocol):
 
     def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Any:
         """The belief (any value) about M tasks before the first step. `tasks` is (M, D): its
-        length is all that an agent may use, unless it is an oracle."""
+        length is all that an agent may use, unless its plan says that it sees the task. Draws
+        that are keyed by `metarl.evaluate.EVALUATION` or more are those of an agent that is
+        judged or used, not trained."""
         ...
 
     def act(self, obs: Tensor, belief: Any, noise: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metarl import checkpoint
 from metarl.agent import Agent, Shapes
@@ -45,9 +46,14 @@ def load(path: str | Path, device: str = "cpu", plugins: Collection[str] = ()) -
                         "bundle.json")
     run = Run(path)
     family, agent, _ = trained(run, device, plugins)
-    draws = Draws.of(int(run.config["seed"]), EVALUATION, 1, agent.plan.replicas)
-    belief = agent.prior(default_task(family)[None], agent.plan.replicas, draws)
+    belief = prior(agent, default_task(family), int(run.config["seed"]))
     return Policy(agent, belief, about(run, agent), run.files)
+
+
+def prior(agent: Agent, task: Tensor, seed: int) -> Any:
+    """What an agent that is put to use believes of a task (D,) before its first step."""
+    draws = Draws.of(seed, EVALUATION, 1, agent.plan.replicas)
+    return agent.prior(task[None], agent.plan.replicas, draws)
 
 
 def build(

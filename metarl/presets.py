@@ -36,8 +36,33 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
 }
 
+# A baseline is to be matched: as many steps and updates as PEARL has on the family, as many units.
+_SHARED = ("tasks", "episodes", "updates", "anneal", "hidden", "discount", "entropy")
+_ALONE = ("hidden", "discount", "entropy")  # those that matter without meta-training
+
 
 def preset(agent: str, family: str) -> dict[str, dict[str, Any]]:
     """The settings of `options` (of training), `config` (of the agent) and `family` that replace
     defaults for this pair; empty groups where there are none."""
-    return {"options": {}, "config": {}, "family": {}} | PRESETS.get((agent, family), {})
+    return {"options": {}, "config": {}, "family": {}} | (
+        PRESETS.get((agent, family)) or _matched(agent, PRESETS.get(("pearl", family), {}))
+    )
+
+
+def _matched(agent: str, pearl: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A baseline's settings from those of PEARL; none for other agents."""
+    options, config = pearl.get("options", {}), pearl.get("config", {})
+    if agent in ("blind", "oracle"):
+        return {"options": options, "config": _only(_SHARED, config)}
+    if agent == "finetune":
+        # Learning in every test task takes a minute or two: it is judged once, at the end.
+        steps = {"evaluate_every": options["steps"]} if options else {}
+        return {"options": options | steps, "config": _only(_SHARED, config)}
+    if agent == "scratch":
+        # It learns nothing before it is judged: one iteration makes the run.
+        return {"options": {"steps": 1}, "config": _only(_ALONE, config)}
+    return {}
+
+
+def _only(names: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}

@@ -54,6 +54,8 @@ def run(argv: list[str]) -> int:
     family = api.build_family(
         policy.about["family"], policy.about["options"], options.plugin, policy.files)
     task = parse_task(family, _words(policy.about, options.task), warn)
+    if policy.agent.plan.sees_task:
+        policy.belief = api.prior(policy.agent, task, options.seed)
     result = {"policy": str(path), "task": named_task(family, task), "video": str(video),
               **_play(policy, family, task, options.seed, video)}
     if options.json:
