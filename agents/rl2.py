@@ -129,20 +129,15 @@ class Rl2:
         obs = torch.cat([trial.obs, trial.next_obs[-1:]]).to(move)
         reward, last, action = trial.reward.to(move), trial.last.to(move), trial.action.to(move)
         inputs = self._inputs(obs[:-1], action, reward, last)
-        known = torch.cat([self.normalizer(obs), self._states(inputs)], -1)
+        known = torch.cat([self.normalizer(obs), self.memory.trial(inputs)], -1)
         value, reward = self.critic(known).squeeze(-1), reward * ppo.reward_scale(self.scale)
         judged = ppo.judged(action, reward, self.actor(known[:-1]), value, self.config)
         return Lived(self.normalizer(obs), inputs, *judged)
 
-    def _states(self, inputs: Tensor) -> Tensor:
-        """The memory (T + 1, N, S) before each step of a trial and after its last."""
-        start = torch.zeros(inputs.shape[1], self.config.memory, device=self.device)
-        return torch.cat([start[None], self.memory(inputs, start)])
-
     def _descend(self, lived: Lived, rows: Tensor) -> ppo.Log:
         """One gradient step on the trials of some rows."""
         obs, inputs, *judged = (x[:, rows] for x in lived)
-        known = torch.cat([obs, self._states(inputs)], -1)[:-1]
+        known = torch.cat([obs, self.memory.trial(inputs)], -1)[:-1]
         value = self.critic(known).squeeze(-1)
         loss, log = ppo.loss(self.actor(known), value, ppo.Judged(*judged), self.config)
         return log | ppo.descend(self.optimizer, loss, self.config.max_gradient)

@@ -21,7 +21,7 @@ def test_what_is_inferred_step_by_step_is_what_is_learned_from() -> None:
     agent.scale.update(trial.reward[..., None])
     belief = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
     inputs = agent._inputs(trial.obs, trial.action, trial.reward, trial.last)
-    states = agent._states(inputs)
+    states = agent.memory.trial(inputs)
     for t in range(len(trial)):
         torch.testing.assert_close(belief.state, states[t])
         belief = agent.infer(belief, trial.step(t))
