@@ -22,20 +22,21 @@ class HyperNetwork(nn.Module):
         self.base, self.context = base, context
         self.embed = mlp([context, embedding], generator, nn.Tanh)
         self.heads = nn.ParameterList(
-            torch.zeros(embedding * (layer.in_features + 1), layer.out_features)
+            torch.zeros(layer.in_features + 1, embedding * layer.out_features)
             for layer in base if isinstance(layer, nn.Linear)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (..., P) at inputs beside contexts (..., I + C)."""
         hidden, context = x.split([x.shape[-1] - self.context, self.context], -1)
-        embedding = self.embed(context).tanh()[..., None]  # (..., E, 1)
+        embedding = self.embed(context).tanh()[..., None, :]  # (..., 1, E)
         heads = iter(self.heads)
         for layer in self.base:
             if not isinstance(layer, nn.Linear):
                 hidden = layer(hidden)
                 continue
-            # (W + sum_e c_e W_e) h as one product with all c_e h, so that no W is ever formed.
-            extended = nn.functional.pad(hidden, (0, 1), value=1.0)[..., None, :]
-            hidden = layer(hidden) + (embedding * extended).flatten(-2) @ next(heads)
+            # (W + sum_e c_e W_e) h = W h + sum_e c_e (W_e h): no weights are ever formed.
+            extended = nn.functional.pad(hidden, (0, 1), value=1.0)  # for the biases
+            each = (extended @ next(heads)).unflatten(-1, (-1, layer.out_features))  # (..., E, P)
+            hidden = layer(hidden) + (embedding @ each).squeeze(-2)
         return hidden
