@@ -12,8 +12,9 @@ steps in an iteration, not one; the KL of all moments counts, not of those decod
 weighed against a reward's mean error (2e-3 here is the paper's 0.1 beside a sum of 50 errors).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -97,22 +98,24 @@ class Varibad:
             told = shapes.obs + shapes.action
             decoders["change"] = Decoder(c.latent, told, c.decoder_hidden, shapes.obs, rng)
         self.encoder, self.decoders = encoder.to(device), nn.ModuleDict(decoders).to(device)
-        self.actor = ppo.Actor(self._head(shapes.action, rng), shapes.action, c.std).to(device)
-        self.critic = self._head(1, rng).to(device)
-        acts = [*self.actor.parameters(), *self.critic.parameters()]
-        self.optimizer = torch.optim.Adam(acts, c.rate, eps=1e-5, fused=True)
-        infers = [*self.encoder.parameters(), *self.decoders.parameters()]
-        self.encoder_optimizer = torch.optim.Adam(infers, c.encoder_rate, fused=True)
+        mean = self._head(policy_mlp, shapes.action, rng)
+        self.actor = ppo.Actor(mean, shapes.action, c.std).to(device)
+        self.critic = self._head(partial(mlp, activation=nn.Tanh), 1, rng).to(device)
+        acting = [*self.actor.parameters(), *self.critic.parameters()]
+        self.optimizer = torch.optim.Adam(acting, c.rate, eps=1e-5, fused=True)
+        knowing = [*self.encoder.parameters(), *self.decoders.parameters()]
+        self.encoder_optimizer = torch.optim.Adam(knowing, c.encoder_rate, fused=True)
         self.trials = torch.empty(0, length, width, device=device)  # (trials, T, F) newest last
         self._capacity = max(1, c.buffer * 2**20 // (4 * length * width))
 
-    def _head(self, outputs: int, rng: torch.Generator) -> nn.Module:
+    def _head(
+        self, made: Callable[..., nn.Sequential], outputs: int, rng: torch.Generator
+    ) -> nn.Module:
         """A network from observation and belief to a policy's mean, or to a value."""
-        c, belief = self.config, 2 * self.config.latent
-        make = policy_mlp if outputs > 1 else lambda sizes, rng: mlp(sizes, rng, nn.Tanh)
+        c, obs, belief = self.config, self.shapes.obs, 2 * self.config.latent
         if not c.hypernetwork:
-            return make([self.shapes.obs + belief, *[c.hidden] * c.layers, outputs], rng)
-        base = make([self.shapes.obs, *[c.hypernetwork] * c.layers, outputs], rng)
+            return made([obs + belief, *[c.hidden] * c.layers, outputs], rng)
+        base = made([obs, *[c.hypernetwork] * c.layers, outputs], rng)
         return HyperNetwork(base, belief, c.task_embedding, rng)
 
     # Acting.
@@ -179,8 +182,8 @@ class Varibad:
     def _improve(self, known: Tensor, lived: ppo.Judged, rows: Tensor) -> ppo.Log:
         """One gradient step of policy and value on the trials of some rows."""
         known, some = known[:, rows], ppo.Judged(*(x[:, rows] for x in lived))
-        value = self.critic(known).squeeze(-1)
-        loss, log = ppo.loss(self.actor(known), value, some, self.config)
+        value, policy = self.critic(known).squeeze(-1), self.actor(known)
+        loss, log = ppo.loss(policy, value, some, self.config)
         return log | ppo.descend(self.optimizer, loss, self.config.max_gradient)
 
     def _remember(self, trial: Trial) -> None:
@@ -212,10 +215,10 @@ class Varibad:
         their moments; and the mean KL of each belief to the one before, which is its prior."""
         c, inputs = self.config, self._read(trials)
         _, mean, log_variance = self._beliefs(inputs)  # (T + 1, B, L)
-        moments = self._drawn(len(mean), c.moments, rng)
+        moments = torch.randint(len(mean), (c.moments, c.batch), generator=rng)
         noise = torch.randn(c.moments, c.batch, c.latent, generator=rng).to(self.device)
         z = _at(mean, moments) + (0.5 * _at(log_variance, moments)).exp() * noise  # (P, B, L)
-        steps = self._drawn(len(trials), c.decodes, rng)
+        steps = torch.randint(len(trials), (c.decodes, c.batch), generator=rng)
         inputs, trials = _at(inputs, steps), _at(trials, steps)  # (Q, B, F)
         told, rewarded = inputs[..., :-1], inputs[..., -1:]
         errors = {"reward": (self.decoders["reward"](z, told) - rewarded).square().mean()}
@@ -228,11 +231,6 @@ class Varibad:
     def _beliefs(self, inputs: Tensor) -> Belief:
         """The beliefs (T + 1, N, ...) before each step of a trial and after its last."""
         return self._belief(self.encoder.memory.trial(inputs))
-
-    def _drawn(self, end: int, count: int, rng: torch.Generator) -> Tensor:
-        """For each trial of a batch, numbers (count, B) below `end`."""
-        drawn = torch.randint(end, (count, self.config.batch), generator=rng)
-        return drawn.to(self.device)
 
     # State.
 
@@ -262,4 +260,4 @@ class Varibad:
 
 def _at(x: Tensor, index: Tensor) -> Tensor:
     """Entries (P, B, F) of x (T, B, F) at times (P, B)."""
-    return x.gather(0, index[..., None].expand(-1, -1, x.shape[-1]))
+    return x.gather(0, index.to(x.device)[..., None].expand(-1, -1, x.shape[-1]))
