@@ -9,6 +9,7 @@ from metarl.agents.oracle import Oracle
 from metarl.agents.pearl import Pearl
 from metarl.agents.rl2 import Rl2
 from metarl.agents.scratch import Scratch
+from metarl.agents.varibad import Varibad
 
 AGENTS: dict[str, Any] = {
     "maml": Maml,
@@ -18,4 +19,5 @@ AGENTS: dict[str, Any] = {
     "oracle": Oracle,
     "finetune": Finetune,
     "scratch": Scratch,
+    "varibad": Varibad,
 }

@@ -25,6 +25,14 @@ def mlp(sizes: list[int], generator: torch.Generator, activation: type[nn.Module
     return nn.Sequential(*layers)
 
 
+def policy_mlp(sizes: list[int], generator: torch.Generator) -> nn.Sequential:
+    """An `mlp` for a policy's mean: small at the start, where noise alone should explore."""
+    network = mlp(sizes, generator, nn.Tanh)
+    with torch.no_grad():
+        network[-1].weight.mul_(0.1)  # pyright: ignore[reportCallIssue]
+    return network
+
+
 class TwinCritic(nn.Module):
     """Two independent Q functions as one batched product per layer, layer-normalised.
 
@@ -102,6 +110,18 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix/`, without it."""
     start = f"{prefix}/"
     return {name[len(start):]: t for name, t in tensors.items() if name.startswith(start)}
+
+
+def module_tensors(owner: object, modules: tuple[str, ...]) -> dict[str, Tensor]:
+    """The state of those modules that an object has under these names."""
+    return {name: tensor for module in modules
+            for name, tensor in named(module, getattr(owner, module).state_dict()).items()}
+
+
+def load_modules(owner: object, modules: tuple[str, ...], tensors: Mapping[str, Tensor]) -> None:
+    """Take over what `module_tensors` returned."""
+    for module in modules:
+        getattr(owner, module).load_state_dict(under(module, tensors))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

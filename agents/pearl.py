@@ -29,8 +29,10 @@ from metarl.agents.networks import (
     LOG_STD,
     Normalizer,
     TwinCritic,
+    load_modules,
     load_optimizer_state,
     mlp,
+    module_tensors,
     named,
     optimizer_state,
     squashed_gaussian,
@@ -318,31 +320,23 @@ class Pearl:
     # State.
 
     def policy_state(self) -> dict[str, Tensor]:
-        return self._tensors(_ACTS)
+        return module_tensors(self, _ACTS)
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        self._load(_ACTS, state)
+        load_modules(self, _ACTS, state)
 
     def state(self) -> dict[str, Tensor]:
-        return {**self._tensors(_ACTS + _LEARNS), "updates": self.updates,
+        return {**module_tensors(self, _ACTS + _LEARNS), "updates": self.updates,
                 "log_temperature": self.log_temperature.detach(),
                 **named("optimizer", optimizer_state(self.optimizer)),
                 **named("replay", self.replay.state())}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._load(_ACTS + _LEARNS, state)
+        load_modules(self, _ACTS + _LEARNS, state)
         self.log_temperature.data.copy_(state["log_temperature"])
         self.updates.copy_(state["updates"])
         load_optimizer_state(self.optimizer, under("optimizer", state))
         self.replay.load_state(under("replay", state))
-
-    def _tensors(self, modules: tuple[str, ...]) -> dict[str, Tensor]:
-        return {name: tensor for module in modules
-                for name, tensor in named(module, getattr(self, module).state_dict()).items()}
-
-    def _load(self, modules: tuple[str, ...], state: Mapping[str, Tensor]) -> None:
-        for module in modules:
-            getattr(self, module).load_state_dict(under(module, state))
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return belief._asdict()

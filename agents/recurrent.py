@@ -23,3 +23,8 @@ class GruMemory(nn.Module):
     def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """The states (T, N, S) after each of the inputs (T, N, I), from a state (N, S)."""
         return self.gru(self.embed(inputs).tanh(), hidden[None])[0]
+
+    def trial(self, inputs: Tensor) -> Tensor:
+        """The states (T + 1, N, S) before each step of a trial (T, N, I) and after its last."""
+        start = inputs.new_zeros(inputs.shape[1], self.size)
+        return torch.cat([start[None], self(inputs, start)])

@@ -5,7 +5,8 @@ import torch
 from test_agents import Line, lived, tiny
 
 from metarl.agent import Shapes
-from metarl.agents.rl2 import Config, Rl2, _log_likelihood
+from metarl.agents.ppo import discounted_sums, log_likelihood, reward_scale
+from metarl.agents.rl2 import Config, Rl2
 from metarl.collect import Tasks, collect
 from metarl.evaluate import evaluate
 from metarl.randomness import Draws
@@ -20,7 +21,7 @@ def test_what_is_inferred_step_by_step_is_what_is_learned_from() -> None:
     agent.scale.update(trial.reward[..., None])
     belief = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
     inputs = agent._inputs(trial.obs, trial.action, trial.reward, trial.last)
-    states = agent._states(inputs)
+    states = agent.memory.trial(inputs)
     for t in range(len(trial)):
         torch.testing.assert_close(belief.state, states[t])
         belief = agent.infer(belief, trial.step(t))
@@ -55,7 +56,7 @@ def test_the_likelihood_is_that_of_torch() -> None:
     mean, log_std = torch.tensor([[0.3, -0.2]]), torch.tensor([0.1, -0.5])
     action = torch.tensor([[1.0, 0.5]])
     expected = torch.distributions.Normal(mean, log_std.exp()).log_prob(action).sum(-1)
-    torch.testing.assert_close(_log_likelihood(action, mean, log_std), expected)
+    torch.testing.assert_close(log_likelihood(action, mean, log_std), expected)
 
 
 def test_no_gradient_follows_a_ratio_that_has_gone_too_far() -> None:
@@ -73,9 +74,9 @@ def test_no_gradient_follows_a_ratio_that_has_gone_too_far() -> None:
 def test_rewards_are_scaled_by_the_deviation_of_their_discounted_sums() -> None:
     # 1, 1 with discount 0.5 sums up to 1 and 1.5; a thousand times the rewards, the same inputs.
     agent = Rl2(Config(discount=0.5), SHAPES, 0, torch.device("cpu"))
-    assert agent._sums(torch.ones(2, 1)).flatten().tolist() == [1.0, 1.5]
+    assert discounted_sums(torch.ones(2, 1), 0.5).flatten().tolist() == [1.0, 1.5]
     agent.scale.update(1000 * torch.randn(50, 1, generator=torch.Generator().manual_seed(0)))
-    assert agent._reward_scale().item() == pytest.approx(1e-3, rel=0.3)
+    assert reward_scale(agent.scale).item() == pytest.approx(1e-3, rel=0.3)
 
 
 def test_after_training_the_second_episode_knows_where_to_go() -> None:

@@ -1,0 +1,148 @@
+"""Proximal policy optimisation of whole trials: the arithmetic that RL2 and VariBAD share.
+
+Schulman et al., "Proximal Policy Optimization Algorithms" (2017). A trial is one long episode:
+returns run across the ends of its episodes, so that exploring in the first is paid in the later
+ones. Gradient steps are taken on shares of the rows, each with all of its steps.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metarl.agents.networks import LOG_STD, Normalizer
+from metarl.agents.returns import gae
+
+Log = dict[str, Tensor]  # numbers to log
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of PPO."""
+
+    std: float = 0.7  # of the exploration noise before training
+    discount: float = 0.97  # per step
+    decay: float = 0.95  # lambda of the advantages
+    rate: float = 1e-3  # Adam's step
+    anneal: int = 0  # iterations in which Adam's steps shrink to a tenth; 0: they never do
+    epochs: int = 2  # passes over an iteration's trials
+    minibatches: int = 4  # gradient steps of a pass, each on a share of the rows
+    clip: float = 0.2  # how far a ratio of likelihoods may lead away from 1
+    entropy: float = 1e-3  # weight of the entropy bonus
+    value: float = 0.5  # weight of the value's squared error
+    max_gradient: float = 0.5  # norm that the gradient is clipped to
+
+
+class Judged(NamedTuple):
+    """The actions of a trial, judged by the policy and value as they were when it was collected."""
+
+    action: Tensor  # (T, N, A)
+    log_likelihood: Tensor  # (T, N) when it was chosen
+    advantage: Tensor  # (T, N) normalised
+    target: Tensor  # (T, N) of the value
+
+
+class Actor(nn.Module):
+    """A Gaussian policy, its deviation the same everywhere."""
+
+    def __init__(self, mean: nn.Module, actions: int, std: float) -> None:
+        super().__init__()
+        self.mean = mean
+        self.log_std = nn.Parameter(torch.full((actions,), math.log(std)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (..., A) and logarithm of the deviation (A,) of the actions at x (..., I)."""
+        return self.mean(x), self.log_std.clamp(*LOG_STD)
+
+
+# Rewards.
+
+
+def discounted_sums(reward: Tensor, discount: float) -> Tensor:
+    """Discounted sums (T, N) of the rewards (T, N) up to each step."""
+    sums = torch.empty_like(reward)
+    running = torch.zeros_like(reward[0])
+    for t in range(len(reward)):
+        running = reward[t] + discount * running
+        sums[t] = running
+    return sums
+
+
+def reward_scale(sums: Normalizer) -> Tensor:
+    """What rewards are multiplied by, (1,): their discounted sums then have deviation 1."""
+    return (sums.variance + 1e-8).rsqrt()
+
+
+# Learning.
+
+
+def judged(
+    action: Tensor, reward: Tensor, policy: tuple[Tensor, Tensor], value: Tensor, config: Config
+) -> Judged:
+    """A trial's actions (T, N, A), from its scaled rewards (T, N), the policy's output, and the
+    values (T + 1, N) before each step and after the last."""
+    # A trial goes on where an episode ends, and is cut off, not over, at its own end.
+    never = torch.zeros_like(reward, dtype=torch.bool)
+    advantage = gae(reward, value[:-1], value[1:], never, never, config.discount, config.decay)
+    target = advantage + value[:-1]
+    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    return Judged(action, log_likelihood(action, *policy), advantage, target)
+
+
+def minibatches(rows: int, config: Config, rng: torch.Generator) -> Iterator[Tensor]:
+    """The rows of each gradient step of an iteration."""
+    for _ in range(config.epochs):
+        yield from torch.randperm(rows, generator=rng).chunk(config.minibatches)
+
+
+def loss(
+    policy: tuple[Tensor, Tensor], value: Tensor, lived: Judged, config: Config
+) -> tuple[Tensor, Log]:
+    """The clipped objective, the value's error and the entropy bonus as one loss, from what the
+    policy and the value (T, B) now say about the trials of B rows."""
+    c, (mean, log_std) = config, policy
+    ratio = (log_likelihood(lived.action, mean, log_std) - lived.log_likelihood).exp()
+    clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
+    gain = torch.minimum(ratio * lived.advantage, clipped * lived.advantage)
+    error = 0.5 * (value - lived.target).square().mean()
+    entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
+    with torch.no_grad():
+        beyond = ((ratio - 1).abs() > c.clip).float().mean()
+        explained = 1 - 2 * error / lived.target.var()
+    return c.value * error - gain.mean() - c.entropy * entropy, {
+        "loss/value": error.detach(), "policy/entropy": entropy.detach(),
+        "policy/clipped": beyond, "health/explained_variance": explained,
+    }
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_gradient: float) -> Log:
+    """One step along the clipped gradient; none where it is not finite."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.zero_grad()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, max_gradient)
+    finite = norm.isfinite()
+    if finite:
+        optimizer.step()
+    return {"health/grad_norm": norm.nan_to_num(0, 0, 0), "health/nonfinite": (~finite).float()}
+
+
+def anneal(optimizer: torch.optim.Optimizer, rate: float, iteration: int, iterations: int) -> None:
+    """Set Adam's step: `rate` at first, a tenth of it after so many iterations; 0: always."""
+    share = 1 - 0.9 * min(iteration / iterations, 1) if iterations else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = rate * share
+
+
+def averaged(logs: list[Log]) -> dict[str, float]:
+    """The mean of each number over some gradient steps."""
+    return {name: torch.stack([log[name] for log in logs]).mean().item() for name in logs[0]}
+
+
+def log_likelihood(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density (...) of actions (..., A)."""
+    distance = ((action - mean) * (-log_std).exp()).square()
+    return (-0.5 * distance - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
