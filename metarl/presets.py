@@ -8,12 +8,26 @@ from typing import Any
 # Where dynamics vary, a transition's end tells of the task what its reward does not.
 _SEES_NEXT = {"config": {"context_next_obs": True}}
 
+_ARM = {
+    "tasks": 50, "episodes": 3, "updates": 850, "encoder_every": 2, "hidden": 128, "latent": 6,
+    "encoder_hidden": 128, "context": 64, "discount": 0.95, "entropy": 0.5,
+    "context_next_obs": True,
+}
+
 # (agent, family) -> {group: {field: value}}
 PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("pearl", "ant-terrain"): _SEES_NEXT,
     ("pearl", "hopper-params"): _SEES_NEXT,
     ("pearl", "walker-params"): _SEES_NEXT,
     ("pearl", "walker-terrain"): _SEES_NEXT,
+    ("pearl", "insert"): {
+        "options": {"steps": 300_000, "evaluate_every": 60_000},
+        "config": _ARM | {"anneal": 17_000, "encoder_anneal": 8_500},
+    },
+    ("pearl", "push"): {
+        "options": {"steps": 1_125_000, "evaluate_every": 112_500},
+        "config": _ARM | {"anneal": 42_500, "encoder_anneal": 17_000},
+    },
     ("pearl", "cheetah-vel"): {
         "options": {"steps": 440_000, "evaluate_every": 80_000},
         # Many small updates. A shorter sight than 0.99 learns to crawl on its back; numbers in z
@@ -23,11 +37,7 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("pearl", "reach"): {
         "options": {"steps": 345_000, "evaluate_every": 37_500},
-        "config": {
-            "tasks": 50, "episodes": 3, "updates": 850, "encoder_every": 2, "hidden": 128,
-            "latent": 6, "encoder_hidden": 128, "context": 64, "discount": 0.9, "entropy": 0.5,
-            "context_next_obs": True, "anneal": 39_100, "encoder_anneal": 16_300,
-        },
+        "config": _ARM | {"discount": 0.9, "anneal": 39_100, "encoder_anneal": 16_300},
     },
     ("maml", "cheetah-vel"): {
         "options": {"steps": 8_000_000, "evaluate_every": 800_000, "evaluation_episodes": 2},

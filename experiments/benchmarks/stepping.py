@@ -205,15 +205,17 @@ def _actor(worlds: Worlds) -> Callable[[], Tensor]:
 def _physics(family: Family, rows: int) -> Method:
     """The batched mj_step loop on its own, over the first round of the worlds with an actor."""
     worlds = _started(family, rows)
-    act, low_high = _actor(worlds), worlds.engine.model.actuator_ctrlrange.T
-    start, actions, restarts = worlds.engine.snapshot().state, [], []
+    act, start = _actor(worlds), worlds.engine.snapshot().state
+    restarts, controls, simulate = [], [], worlds.engine.step
+
+    def noted(control: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        controls.append(control.copy())
+        return simulate(control, mask)
+
+    worlds.engine.step = noted
     for _ in range(_STEPS):
-        action = act()
-        actions.append(family.action_scale * action.numpy().astype(np.float64))
-        ended = worlds.step(action).last.numpy()
+        ended = worlds.step(act()).last.numpy()
         restarts.append((ended, worlds.engine.snapshot().state[ended]) if ended.any() else None)
-    low, high = low_high
-    controls = (low + high) / 2 + np.array(actions).clip(-1, 1) * (high - low) / 2
     engine = BatchEngine(family, rows)
     engine.set_tasks(worlds.tasks)
     physics, substeps = engine._batch, engine.substeps
@@ -262,7 +264,7 @@ def _repeated(step: Callable[..., object], actions: Sequence | np.ndarray | Tens
 
 def _random_actions(family: Family, rows: int) -> np.ndarray:
     """A round of actions (T, N, A) in [-1, 1]."""
-    shape = (_STEPS, rows, family.spec().compile().nu)
+    shape = (_STEPS, rows, Worlds(family, 1).shapes.action)
     return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
 
 

@@ -7,12 +7,7 @@ The baselines have as many env steps, gradient steps and units as PEARL.
 
 import argparse
 
-from experiments.study import record, train_and_record
-from metarl.envs import FAMILIES
-from metarl.envs.expert import Expert
-from metarl.envs.family import sample_tasks
-from metarl.envs.worlds import Worlds
-from metarl.evaluate import evaluate
+from experiments.study import record_scripted, train_and_record
 
 _FAMILY = "reach"
 _TRAINED = ("pearl", "blind", "oracle", "finetune", "scratch")
@@ -27,18 +22,9 @@ def main() -> None:
     options = parser.parse_args()
     for agent in options.agents:
         if agent == "scripted":
-            _scripted()
+            record_scripted(_FAMILY)
         else:
             train_and_record(agent, _FAMILY, options.seeds)
-
-
-def _scripted() -> None:
-    family = FAMILIES[_FAMILY]()
-    for split in ("test", "ood"):
-        tasks = sample_tasks(family, split, family.task_counts[1])
-        worlds = Worlds(family, len(tasks))
-        result = evaluate(worlds, Expert(worlds), tasks, 3, seed=0)
-        record(_FAMILY, "oracle (scripted)", 0, split, result, 0, 0.0)
 
 
 if __name__ == "__main__":
