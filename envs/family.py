@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import mujoco
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,18 +74,19 @@ class Start:
 class Random:
     """Random numbers for one reset: each row's depend on its own task and episode alone."""
 
-    def __init__(self, draws: Draws, episode: int) -> None:
+    def __init__(self, draws: Draws, episode: int | np.ndarray) -> None:
+        """`episode` of the trial: of all rows, or of each (N,)."""
         self._draws = draws
         self._count = 16 * episode  # room for 16 draws in a reset
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """U(low, high), float64 (N, *shape)."""
-        self._count += 1
+        self._count = self._count + 1
         return low + (high - low) * self._draws.uniform(Role.RESET, self._count, *shape)
 
     def normal(self, *shape: int) -> Tensor:
         """N(0, 1), float64 (N, *shape)."""
-        self._count += 1
+        self._count = self._count + 1
         return self._draws.normal(Role.RESET, self._count, *shape).double()
 
 

@@ -134,10 +134,8 @@ class Worlds:
     def _start(self, rows: np.ndarray) -> Frame:
         """Put the masked rows at the start of an episode; the new frame."""
         frame = self.engine.default_frame()
-        for episode in np.unique(self._episode[rows]).tolist():
-            chosen = rows & (self._episode == episode)
-            random = Random(self._draws.only(torch.from_numpy(chosen)), episode)
-            self.engine.reset(chosen, self.family.reset(frame, self.tasks, random))
+        random = Random(self._draws.only(torch.from_numpy(rows)), self._episode)
+        self.engine.reset(rows, self.family.reset(frame, self.tasks, random))
         self._step[rows] = self._held[rows] = 0
         return self.engine.frame()
 

@@ -43,6 +43,9 @@ def torch_generator(seed: int, iteration: int, role: Role, device: torch.device)
     return torch.Generator(device=device).manual_seed(word)
 
 
+Count = int | np.ndarray  # which of a role's draws: the same for all rows, or (N,) integers
+
+
 @dataclass(frozen=True)
 class Draws:
     """A source of random numbers for N = M * replicas rows; equal arguments give equal numbers.
@@ -50,7 +53,7 @@ class Draws:
     Attributes:
         words: (M, 3) integers, the (seed, iteration, task) of each task.
         replicas: rows per task.
-        drawn: (M,) bool, the tasks whose numbers are wanted; those of the others are 0.
+        drawn: (N,) bool, the rows whose numbers are wanted; those of the others are 0.
     """
 
     words: Tensor
@@ -65,24 +68,29 @@ class Draws:
         return cls(torch.cat([head, index[:, None]], 1), replicas)
 
     def only(self, rows: Tensor) -> "Draws":
-        """The same numbers for tasks with a row in the mask (N,), and zeros, at no cost, for the
-        others."""
-        return replace(self, drawn=rows.reshape(-1, self.replicas).any(1))
+        """The same numbers for rows in the mask (N,), and zeros, at no cost, for the others."""
+        return replace(self, drawn=rows)
 
-    def normal(self, role: Role, count: int, *shape: int) -> Tensor:
+    def normal(self, role: Role, count: Count, *shape: int) -> Tensor:
         """Standard normal numbers, float32 (N, *shape), on the CPU."""
         return self._draw(role, count, shape, "standard_normal").float()
 
-    def uniform(self, role: Role, count: int, *shape: int) -> Tensor:
+    def uniform(self, role: Role, count: Count, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), float64 (N, *shape), on the CPU."""
         return self._draw(role, count, shape, "random")
 
-    def _draw(self, role: Role, count: int, shape: tuple[int, ...], kind: str) -> Tensor:
-        numbers = np.zeros((len(self.words), self.replicas, *shape))
-        drawn = range(len(numbers)) if self.drawn is None else self.drawn.nonzero()[:, 0].tolist()
-        words = self.words.tolist()
-        for i in drawn:
-            seed, iteration, task = words[i]
-            source = generator(seed, iteration, task, role, count)
-            numbers[i] = getattr(source, kind)(numbers.shape[1:])
-        return torch.from_numpy(numbers.reshape(-1, *shape))
+    def _draw(self, role: Role, count: Count, shape: tuple[int, ...], kind: str) -> Tensor:
+        rows = len(self.words) * self.replicas
+        numbers, words = np.zeros((rows, *shape)), self.words.tolist()
+        wanted = range(rows) if self.drawn is None else self.drawn.nonzero()[:, 0].tolist()
+        counts = np.broadcast_to(count, rows).tolist()
+        known: dict[tuple[int, int], np.ndarray] = {}  # a task's numbers for all of its replicas
+        for row in wanted:
+            task, replica = divmod(row, self.replicas)
+            key = task, counts[row]
+            if key not in known:
+                seed, iteration, index = words[task]
+                source = generator(seed, iteration, index, role, counts[row])
+                known[key] = getattr(source, kind)((self.replicas, *shape))
+            numbers[row] = known[key][replica]
+        return torch.from_numpy(numbers)
