@@ -15,9 +15,9 @@ AGENTS: dict[str, Any] = {
     "maml": Maml,
     "pearl": Pearl,
     "rl2": Rl2,
+    "varibad": Varibad,
     "blind": Blind,
     "oracle": Oracle,
     "finetune": Finetune,
     "scratch": Scratch,
-    "varibad": Varibad,
 }
