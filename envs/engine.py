@@ -46,6 +46,9 @@ class BatchEngine:
         self._spec = family.spec()
         self.model = self._spec.compile()
         self.substeps = round(family.control_step / self.model.opt.timestep)
+        if family.horizon < 1:
+            raise UserError(f"{family.name}: a horizon of {family.horizon} control steps is no "
+                            "episode; it must be at least 1")
         if abs(self.substeps * self.model.opt.timestep - family.control_step) > 1e-9:
             raise UserError(
                 f"{family.name}: the control step {family.control_step} s is not a multiple of "

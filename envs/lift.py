@@ -24,7 +24,9 @@ from metarl.envs.objects import (
     HEIGHT,
     SHAPES,
     add_object,
+    hidden_parameters,
     parts,
+    resting_heights,
     round_size,
     shape_object,
     shape_parameter,
@@ -58,17 +60,8 @@ class Lift(Tabletop):
         scale = self.body.scale
         return (
             shape_parameter(),
-            Parameter("size", "m", f"half of the object's width, in steps of {2.5 * scale:g} mm",
-                      (0.02 * scale, 0.03 * scale), ood=((0.03 * scale, 0.035 * scale),),
-                      possible=(0.01, 0.06)),
-            Parameter("mass", "kg", "the object's mass", (0.1 * scale, 0.8 * scale),
-                      ood=((0.8 * scale, scale),), possible=(1e-3, 5.0)),
-            Parameter("com_x", "m", "centre of mass, off the object's middle along its x",
-                      (-0.01 * scale, 0.01 * scale), possible=(-0.03, 0.03)),
-            Parameter("com_y", "m", "centre of mass, off the object's middle along its y",
-                      (-0.01 * scale, 0.01 * scale), possible=(-0.03, 0.03)),
-            Parameter("friction", "", "friction of the object with all it touches", (0.3, 0.8),
-                      ood=((0.2, 0.3),), possible=(0.0, 5.0)),
+            *hidden_parameters(scale, size=(0.02, 0.03), larger=(0.03, 0.035), heaviest=1.0,
+                               friction=(0.3, 0.8), other=(0.2, 0.3)),
         )
 
     def spec(self) -> mujoco.MjSpec:
@@ -111,7 +104,7 @@ class Lift(Tabletop):
         turned = random.uniform(-torch.pi, torch.pi)
         opening = torch.full_like(turned, _OPEN * scale)[:, None]
         fingers = (opening / 2).expand(-1, 2)
-        qpos = torch.cat([arm, fingers, lying(xy, _half_height(task, scale), turned)], 1)
+        qpos = torch.cat([arm, fingers, lying(xy, resting_heights(task[:, 1], scale), turned)], 1)
         return Start(qpos, torch.zeros_like(frame.qvel), act=torch.cat([arm, opening], 1))
 
     def control(self, frame: Frame, action: Tensor) -> Tensor:
@@ -134,7 +127,7 @@ class Lift(Tabletop):
         hard), raise it."""
         scale = self.body.scale
         middle = after.sensors["object"].clone()
-        middle[:, 2] += _half_height(task, scale)
+        middle[:, 2] += resting_heights(task[:, 1], scale)
         apart = (after.sensors["tip"] - middle).norm(dim=1) / scale
         near = 1 - (10 * apart).tanh()
         rise = (after.sensors["object"][:, 2] / (_RISE * scale)).clamp(0, 1)
@@ -157,7 +150,7 @@ class Lift(Tabletop):
         as mass and friction ask for, raise."""
         scale, sensors = self.body.scale, frame.sensors
         tip, place, opening = sensors["tip"], sensors["object"], sensors["opening"][:, 0]
-        half, squeeze = _half_height(task, scale), _squeeze(frame)
+        half, squeeze = resting_heights(task[:, 1], scale), _squeeze(frame)
         goal, turn = _grasp(frame, task[:, 0].long(), half / HEIGHT)
         apart = goal - tip[:, :2]
         miss, off = apart.norm(dim=1) / scale, turn.abs()
@@ -212,12 +205,6 @@ def _squeeze(frame: Frame) -> Tensor:
 def _needed(task: Tensor) -> Tensor:
     """The least force of two fingers that friction turns into the object's weight, (N,) N."""
     return task[:, 2] * 9.81 / (2 * task[:, 5])
-
-
-def _half_height(task: Tensor, scale: float) -> Tensor:
-    """Half of the objects' heights, (N,) m."""
-    sizes = [HEIGHT * round_size(size, scale) for size in task[:, 1].tolist()]
-    return torch.tensor(sizes, dtype=torch.float64)
 
 
 def _grasps() -> Tensor:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from torch import Tensor
 
-from metarl.envs.family import Parameter
+from metarl.envs.family import Interval, Parameter
 
 SHAPES = ("box", "cylinder", "capsule", "ellipsoid", "L", "wedge", "ring")
 HEIGHT = 0.6  # half of an object's height, of half of its width
@@ -42,6 +43,38 @@ def shape_parameter() -> Parameter:
         "shape", "", "the object's shape", (0.0, len(SHAPES) - 1.0),
         values=tuple(float(i) for i in range(len(SHAPES))), labels=SHAPES,
     )
+
+
+def hidden_parameters(
+    scale: float, size: Interval, larger: Interval, heaviest: float, friction: Interval,
+    other: Interval,
+) -> tuple[Parameter, ...]:
+    """What an object hides beside its shape: half of its width [m], mass [kg], centre of mass [m]
+    and friction. `larger` sizes, masses up to `heaviest` and `other` frictions are ood; lengths and
+    masses are those at scale 1."""
+    def scaled(interval: Interval) -> Interval:
+        return interval[0] * scale, interval[1] * scale
+
+    offsets = tuple(
+        Parameter(f"com_{axis}", "m", f"centre of mass, off the object's middle along its {axis}",
+                  scaled((-0.01, 0.01)), possible=(-0.03, 0.03))
+        for axis in "xy"
+    )
+    return (
+        Parameter("size", "m", f"half of the object's width, in steps of {2.5 * scale:g} mm",
+                  scaled(size), ood=(scaled(larger),), possible=(0.01, 0.06)),
+        Parameter("mass", "kg", "the object's mass", scaled((0.1, 0.8)),
+                  ood=(scaled((0.8, heaviest)),), possible=(1e-3, 5.0)),
+        *offsets,
+        Parameter("friction", "", "friction of the object with all it touches", friction,
+                  ood=(other,), possible=(0.0, 5.0)),
+    )
+
+
+def resting_heights(sizes: Tensor, scale: float) -> Tensor:
+    """How high the middles of objects asked to have `sizes` (N,) [m] lie above a table, (N,) m."""
+    steps = (sizes / (scale * _STEP)).round().clamp(_STEPS[0], _STEPS[-1])
+    return HEIGHT * (steps * scale * _STEP)
 
 
 def round_size(size: float, scale: float) -> float:

@@ -15,11 +15,11 @@ from torch import Tensor
 from metarl.envs.arm_model import GREY, add_sensor, arm_spec
 from metarl.envs.family import Frame, Parameter, Random, Start
 from metarl.envs.objects import (
-    HEIGHT,
     SHAPES,
     add_object,
+    hidden_parameters,
     parts,
-    round_size,
+    resting_heights,
     shape_object,
     shape_parameter,
 )
@@ -28,7 +28,6 @@ from metarl.envs.tabletop import SPEED, Tabletop, limited, lying, yaw
 _STICK = 0.01  # m, its radius at scale 1
 _TIP = 0.02  # m, how far above the table the tip is held, at scale 1
 _NEAR = 0.03  # m, success, at scale 1
-_SIZE = (0.03, 0.045)  # m, half of the object's width, at scale 1
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,8 @@ class Push(Tabletop):
             Parameter("goal_y", "m", "goal, left of the base", (-0.15 * scale, 0.15 * scale),
                       physics=False, possible=(-1.2, 1.2)),
             shape_parameter(),
-            Parameter("size", "m", f"half of the object's width, in steps of {2.5 * scale:g} mm",
-                      (_SIZE[0] * scale, _SIZE[1] * scale),
-                      ood=((_SIZE[1] * scale, 0.055 * scale),), possible=(0.01, 0.06)),
-            Parameter("mass", "kg", "the object's mass", (0.1 * scale, 0.8 * scale),
-                      ood=((0.8 * scale, 1.2 * scale),), possible=(1e-3, 5.0)),
-            Parameter("com_x", "m", "centre of mass, off the object's middle along its x",
-                      (-0.01 * scale, 0.01 * scale), possible=(-0.03, 0.03)),
-            Parameter("com_y", "m", "centre of mass, off the object's middle along its y",
-                      (-0.01 * scale, 0.01 * scale), possible=(-0.03, 0.03)),
-            Parameter("friction", "", "friction of the object with all it touches", (0.2, 0.6),
-                      ood=((0.6, 0.8),), possible=(0.0, 5.0)),
+            *hidden_parameters(scale, size=(0.03, 0.045), larger=(0.045, 0.055), heaviest=1.2,
+                               friction=(0.2, 0.6), other=(0.6, 0.8)),
         )
 
     def spec(self) -> mujoco.MjSpec:
@@ -97,9 +87,9 @@ class Push(Tabletop):
         arm = self.start(frame, random)
         middle = torch.tensor(self.place(0, 0, 0)[:2], dtype=torch.float64)
         xy = middle + scale * random.uniform(-0.02, 0.02, 2)
-        height = torch.tensor([HEIGHT * round_size(size, scale) for size in task[:, 3].tolist()])
+        height = resting_heights(task[:, 3], scale)
         turned = random.uniform(-torch.pi, torch.pi)
-        qpos = torch.cat([arm, lying(xy, height.double(), turned)], 1)
+        qpos = torch.cat([arm, lying(xy, height, turned)], 1)
         return Start(qpos, torch.zeros_like(frame.qvel), act=arm.clone())
 
     def control(self, frame: Frame, action: Tensor) -> Tensor:

@@ -243,3 +243,8 @@ def test_a_state_that_blows_up_in_the_last_substep_is_flagged_at_once() -> None:
     # which MuJoCo itself would see one control step later.
     engine._qvel[1] = 9.9e9
     assert engine.step(np.full((2, 1), 3e9)).tolist() == [False, True]
+
+
+def test_an_episode_without_a_step_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match="a horizon of 0 control steps is no episode"):
+        BatchEngine(Reach(horizon=0), 1)

@@ -11,7 +11,7 @@ from metarl.envs.arms import ARMS, ArmName
 from metarl.envs.engine import BatchEngine
 from metarl.envs.expert import Expert
 from metarl.envs.family import Frame, default_task, parse_task, sample_tasks
-from metarl.envs.objects import SHAPES, add_object, round_size, shape_object
+from metarl.envs.objects import SHAPES, add_object, resting_heights, round_size, shape_object
 from metarl.envs.push import Push
 from metarl.envs.tabletop import limited, yaw
 from metarl.envs.worlds import Worlds
@@ -78,6 +78,9 @@ def test_sizes_come_in_steps_of_the_meshes() -> None:
     assert round_size(0.0314, 1.0) == pytest.approx(0.0325)
     assert round_size(0.0162, 0.5) == pytest.approx(0.01625)
     assert round_size(1.0, 1.0) == pytest.approx(0.055)
+    # Resting, the middle is 0.6 of half of the rounded width high.
+    heights = resting_heights(torch.tensor([0.0311, 0.0314, 1.0]).double(), 1.0)
+    assert heights.tolist() == pytest.approx([0.018, 0.0195, 0.033])
 
 
 def test_every_shape_lives_in_one_padded_model() -> None:
