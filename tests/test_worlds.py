@@ -214,3 +214,15 @@ def test_an_action_beyond_one_still_counts_under_a_scale_until_the_motors_are_at
     a, b = narrow.step(action), wide.step(torch.tensor([[0.5, -0.5, 1.0, 1.0, -1.0, 0.0]]))
     torch.testing.assert_close(a.next_obs, b.next_obs)
     torch.testing.assert_close(a.reward, b.reward)
+
+
+def test_rows_in_different_episodes_draw_what_each_draws_in_its_own() -> None:
+    # Tasks 0 and 1 with 2 rows each; rows 0 and 3 are in episode 1, row 1 in episode 2, 2 in none.
+    draws = Draws.of(0, 0, 2, replicas=2)
+    together = draws.only(torch.tensor([True, True, False, True])).uniform(
+        Role.RESET, np.array([1, 2, 1, 1]), 3)
+    one, two = (draws.uniform(Role.RESET, count, 3) for count in (1, 2))
+    assert torch.equal(together[[0, 3]], one[[0, 3]])
+    assert torch.equal(together[1], two[1])
+    assert not together[2].any()
+    assert not torch.equal(one[1], two[1])
