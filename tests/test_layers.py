@@ -23,7 +23,7 @@ SHIPPED = sorted(
 )
 # Modules of metarl/ itself that put components together; `__init__` only does so when asked.
 WAYS_IN = {"metarl.api", "metarl.__init__", "metarl.__main__"}
-OUTER = {"metarl.cli", "metarl.serve", "metarl.robot"}
+OUTER = {"metarl.cli", "metarl.serve", "metarl.robot", "metarl.testing"}
 EDGES = {*OUTER, "metarl.api"}
 # What each layer may not import.
 FORBIDDEN = {

@@ -1,0 +1,92 @@
+"""The physics behind a double: an arm in MuJoCo whose servos follow set-points, in its own time.
+
+It is the training family's arm with what training does not have: payload, friction and backlash
+between motor and link.
+"""
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from metarl.envs.arm_model import arm_spec
+from metarl.envs.arms import ARMS, ArmName
+from metarl.robot.arm import Vector
+
+TIMESTEP = 0.002  # s
+
+
+@dataclass(frozen=True)
+class Flaws:
+    """How this arm differs from the one in the families."""
+
+    payload: float = 0.0  # kg at the flange
+    damping: float = 1.0  # factor
+    gain: float = 1.0  # factor on the servos
+    friction: float = 0.0  # N m, dry, at every joint
+    backlash: float = 0.0  # rad, that a measured joint lags behind where it turns round
+    noise: float = 0.0  # rad, standard deviation of measured angles
+
+
+class Body:
+    """An arm at home, at rest, with torque off: it sags unless something carries it.
+
+    Set-points are held for as long as `advance` is told; nothing here runs by itself, so a test
+    can go faster or slower than the clock.
+    """
+
+    def __init__(self, arm: ArmName, flaws: Flaws = Flaws(), seed: int = 0) -> None:
+        body = ARMS[arm]
+        spec = arm_spec(body)
+        spec.option.timestep = TIMESTEP
+        for actuator in spec.actuators:  # set-points come from outside, at once
+            actuator.dyntype = mujoco.mjtDyn.mjDYN_NONE
+            actuator.gainprm[0] *= flaws.gain
+            actuator.biasprm[:3] *= flaws.gain
+            actuator.ctrlrange, actuator.actlimited = actuator.actrange, 0
+        for joint in spec.joints:
+            joint.damping[0] *= flaws.damping
+            joint.frictionloss = flaws.friction
+        if flaws.payload > 0:
+            spec.body("hand").add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[0.03, 0, 0],
+                                       mass=flaws.payload, contype=0, conaffinity=0)
+        self.model = spec.compile()
+        self.data = mujoco.MjData(self.model)
+        self.data.qpos[:] = body.home
+        self.data.ctrl[:] = body.home
+        self._flaws = flaws
+        self._random = np.random.default_rng(seed)
+        self._gear = self.data.qpos.copy()  # what an encoder behind the play shows
+        self._forces = self.model.actuator_forcerange.copy()
+        self.torque(False)
+        mujoco.mj_forward(self.model, self.data)
+
+    @property
+    def time(self) -> float:
+        """Seconds that it has lived."""
+        return float(self.data.time)
+
+    @property
+    def setpoint(self) -> Vector:
+        """(J,) rad."""
+        return self.data.ctrl.copy()
+
+    def torque(self, on: bool) -> None:
+        """Let the servos pull, or not."""
+        self.model.actuator_forcerange[:] = self._forces if on else 0.0
+
+    def aim(self, setpoint: Vector) -> None:
+        """Give the servos set-points (J,) [rad]; they end at the joints' stops."""
+        self.data.ctrl[:] = setpoint
+
+    def advance(self, seconds: float) -> None:
+        """Live on, by whole steps of TIMESTEP."""
+        half = self._flaws.backlash / 2
+        for _ in range(round(seconds / TIMESTEP)):
+            mujoco.mj_step(self.model, self.data)
+            self._gear = np.clip(self._gear, self.data.qpos - half, self.data.qpos + half)
+
+    def measure(self) -> tuple[Vector, Vector, Vector]:
+        """Angles [rad], speeds [rad/s] and motor torques [N m], (J,) each."""
+        noise = self._flaws.noise * self._random.standard_normal(self.model.nq)
+        return (self._gear + noise, self.data.qvel.copy(), self.data.actuator_force.copy())
