@@ -1,6 +1,7 @@
 """Worlds: rows that never touch one another, episodes that follow one another."""
 
 import dataclasses
+import itertools
 import random
 
 import numpy as np
@@ -13,7 +14,7 @@ from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.family import Family, sample_tasks
 from metarl.envs.reach import Reach
 from metarl.envs.worlds import Worlds
-from metarl.randomness import Draws, Role
+from metarl.randomness import Draws, Role, generator
 from metarl.trial import Steps
 
 
@@ -160,19 +161,28 @@ def test_a_masked_step_moves_the_masked_rows_alone(family: Family) -> None:
 def test_a_reset_draws_for_the_rows_it_resets_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    worlds = make(Reach(), [0, 1, 2])
-    drawn = []
-    original = metarl.randomness.generator
+    worlds, drawn = make(Reach(), [0, 1, 2]), []
+    original = metarl.randomness.rekey
 
     def counted(
-        seed: int, iteration: int, task: int, role: Role, count: int
-    ) -> np.random.Generator:
+        source: np.random.Generator, seed: int, iteration: int, task: int, role: Role, count: int
+    ) -> None:
         drawn.append(task)
-        return original(seed, iteration, task, role, count)
+        original(source, seed, iteration, task, role, count)
 
-    monkeypatch.setattr(metarl.randomness, "generator", counted)
+    monkeypatch.setattr(metarl.randomness, "rekey", counted)
     worlds.reset(torch.tensor([False, True, False]))
     assert drawn == [1]
+
+
+def test_a_row_draws_the_numbers_of_its_own_key() -> None:
+    rows = Draws.of(5, 6, 2, replicas=3).normal(Role.RESET, 7, 4)
+    for task in (0, 1):
+        source = generator(5, 6, task, Role.RESET, 7)
+        expected = torch.from_numpy(source.standard_normal((3, 4))).float()
+        assert torch.equal(rows[3 * task: 3 * task + 3], expected)
+    keys = itertools.product((0, 1), repeat=5)  # seed, iteration, task, role, count
+    assert len({generator(*key[:3], Role(key[3]), key[4]).random() for key in keys}) == 2**5
 
 
 def test_equal_draws_give_equal_trials_and_other_ones_do_not(family: Family) -> None:
