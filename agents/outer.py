@@ -27,7 +27,7 @@ class Config(inner.Config):
 
     tasks: int = 40  # tasks of an iteration
     outer: OuterName = "trpo"  # how the initialisation is improved
-    kl: float = 0.01  # TRPO's bound on the adapted policies' divergence; ProMP's aim before that
+    kl: float = 0.01  # divergence: TRPO's bound after adaptation, ProMP's aim before it
     conjugate_steps: int = 10  # TRPO: iterations of conjugate gradients
     damping: float = 1e-5  # TRPO: added to the diagonal of the curvature
     curvature_rows: int = 2  # TRPO: rows per task that the curvature is computed from
@@ -36,7 +36,7 @@ class Config(inner.Config):
     epochs: int = 5  # PPO, ProMP: Adam's steps of an iteration
     outer_rate: float = 1e-3  # PPO, ProMP: size of Adam's step
     clip: float = 0.3  # PPO, ProMP: how far a ratio of likelihoods may lead away from 1
-    penalty: float = 5e-4  # ProMP: weight of the divergence before adaptation; it adapts
+    penalty: float = 5e-4  # ProMP: weight of that divergence at first; it adapts
     reptile_rate: float = 0.5  # Reptile: share of the way to the adapted weights
 
 
