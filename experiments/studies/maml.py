@@ -48,7 +48,7 @@ def main() -> None:
         # Cheetahs under MAML live half as long as under other agents: not the same figures.
         horizon = preset("maml", family)["family"].get("horizon")
         suffix = f" (H {horizon})" if horizon else ""
-        beyond = any(parameter.ood for parameter in FAMILIES[family].parameters)
+        beyond = any(parameter.ood for parameter in FAMILIES[family]().parameters)
         splits = ("test", "ood") if beyond else ("test",)
         for name in options.agents:
             train_and_record("maml", family, options.seeds, [*RELATIVES[name], *budget],
