@@ -12,8 +12,10 @@ from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as torch_kl
 
 from metarl.agent import Shapes
-from metarl.agents.maml import Belief, Config, Maml, adapted, surrogate
-from metarl.agents.stacked import Gaussian, flat, kl_divergence, log_likelihood, moved, stacked
+from metarl.agents.inner import Round, adapted, last_policy, replayed, rounds_of, surrogate
+from metarl.agents.maml import Belief, Config, Maml
+from metarl.agents.outer_trpo import curvature, line_search, outer_gradient
+from metarl.agents.stacked import Gaussian, flat, kl_divergence, log_likelihood, moved
 from metarl.agents.trust_region import conjugate_gradient, natural_step
 from metarl.collect import Tasks, collect
 from metarl.randomness import Draws
@@ -81,13 +83,17 @@ def beliefs(maml: Maml, trial: Trial) -> list[Belief]:
     return found[1:]
 
 
+def rounds_in(maml: Maml, trial: Trial) -> list[Round]:
+    return rounds_of(maml.config, trial, CPU)
+
+
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
 def in_double(maml: Maml, trial: Trial) -> Trial:
     """Let the agent compute in float64; the trial in float64."""
-    maml.weights = {name: w.double() for name, w in maml.weights.items()}
+    maml.meta = {name: w.double() for name, w in maml.meta.items()}
     return replace(
         trial, obs=trial.obs.double(), action=trial.action.double(), reward=trial.reward.double()
     )
@@ -108,10 +114,10 @@ def differences(
 def test_an_adapted_quadratic_has_the_gradient_worked_out_by_hand():
     w = torch.tensor(2.0, requires_grad=True)
     # From w, one step of 0.1 on 3 w^2 / 2 leads to w' = (1 - 0.3) w = 1.4.
-    after = adapted({"w": w}, lambda x: 1.5 * x["w"] ** 2, 0.1)["w"]
+    after = adapted({"w": w}, lambda x: 1.5 * x["w"] ** 2, {"w": 0.1})["w"]
     # d(5 w'^2 / 2)/dw = 5 w' dw'/dw = 5 * 1.4 * 0.7 = 4.9; first order forgets the 0.7.
     (second,) = torch.autograd.grad(2.5 * after**2, w)
-    first_order = adapted({"w": w}, lambda x: 1.5 * x["w"] ** 2, 0.1, first_order=True)["w"]
+    first_order = adapted({"w": w}, lambda x: 1.5 * x["w"] ** 2, {"w": 0.1}, first_order=True)["w"]
     (first,) = torch.autograd.grad(2.5 * first_order**2, w)
     assert after.tolist() == first_order.tolist() == pytest.approx(1.4)
     assert (second.tolist(), first.tolist()) == (pytest.approx(4.9), pytest.approx(7.0))
@@ -121,7 +127,7 @@ def test_two_inner_steps_on_a_quadratic_contract_twice():
     w = torch.tensor(2.0, requires_grad=True)
     after = {"w": w}
     for _ in range(2):
-        after = adapted(after, lambda x: 1.5 * x["w"] ** 2, 0.1)
+        after = adapted(after, lambda x: 1.5 * x["w"] ** 2, {"w": 0.1})
     (slope,) = torch.autograd.grad(after["w"], w)
     assert float(slope) == pytest.approx(0.49)  # 0.7^2
 
@@ -129,11 +135,11 @@ def test_two_inner_steps_on_a_quadratic_contract_twice():
 @pytest.mark.parametrize("inner_steps", [1, 2])
 def test_the_meta_gradient_equals_finite_differences(inner_steps: int):
     maml = agent(inner_steps=inner_steps, hidden=3)
-    rounds = maml._rounds(in_double(maml, live(maml)[0]))
-    _, gradient, old = maml._outer_gradient(rounds)
+    rounds = rounds_in(maml, in_double(maml, live(maml)[0]))
+    _, gradient, old = outer_gradient(maml.config, maml.meta, rounds)
     expected = differences(
-        lambda w: surrogate(maml._adapted_policies(w, rounds), old, rounds[-1]).mean().detach(),
-        maml.weights,
+        lambda w: surrogate(last_policy(maml.config, w, rounds), old, rounds[-1]).mean().detach(),
+        maml.meta,
     )
     assert torch.allclose(gradient, expected, atol=1e-7)
     assert gradient.norm() > 1e-2
@@ -141,17 +147,19 @@ def test_the_meta_gradient_equals_finite_differences(inner_steps: int):
 
 def test_the_first_order_gradient_is_another_one():
     exact, first = agent(), agent(first_order=True)
-    rounds = exact._rounds(live(exact)[0])
-    a, b = exact._outer_gradient(rounds)[1], first._outer_gradient(rounds)[1]
+    rounds = rounds_in(exact, live(exact)[0])
+    a, b = (
+        outer_gradient(maml.config, maml.meta, rounds)[1] for maml in (exact, first)
+    )
     assert (a - b).norm() > 1e-2 * a.norm()
 
 
 def test_groups_of_tasks_do_not_change_the_gradient(monkeypatch: pytest.MonkeyPatch):
     maml = agent(tasks=5)
-    rounds = maml._rounds(in_double(maml, live(maml)[0]))
-    gain, grouped, acted = maml._outer_gradient(rounds)  # 4 tasks and 1
-    monkeypatch.setattr("metarl.agents.maml._CPU_GROUP", 5)
-    same_gain, whole, same_acted = maml._outer_gradient(rounds)
+    rounds = rounds_in(maml, in_double(maml, live(maml)[0]))
+    gain, grouped, acted = outer_gradient(maml.config, maml.meta, rounds)  # 4 tasks and 1
+    monkeypatch.setattr("metarl.agents.outer._CPU_GROUP", 5)
+    same_gain, whole, same_acted = outer_gradient(maml.config, maml.meta, rounds)
     assert gain == pytest.approx(same_gain, abs=1e-12)
     assert torch.allclose(grouped, whole, atol=1e-12)
     assert torch.allclose(acted.mean, same_acted.mean, atol=1e-12)
@@ -159,19 +167,19 @@ def test_groups_of_tasks_do_not_change_the_gradient(monkeypatch: pytest.MonkeyPa
 
 def test_the_curvature_is_the_hessian_of_the_divergence_between_adapted_policies():
     maml = agent(hidden=3, damping=0.5)
-    rounds = maml._rounds(in_double(maml, live(maml)[0]))
-    old = maml._adapted_policies(maml.weights, rounds).detach()
+    rounds = rounds_in(maml, in_double(maml, live(maml)[0]))
+    old = last_policy(maml.config, maml.meta, rounds).detach()
 
     def slope(weights: dict[str, Tensor]) -> Tensor:
         leaves = {n: w.detach().clone().requires_grad_() for n, w in weights.items()}
-        new = maml._adapted_policies(leaves, rounds)
+        new = last_policy(maml.config, leaves, rounds)
         kl = kl_divergence(old, new, rounds[-1].valid).mean()
         return flat(torch.autograd.grad(kl, list(leaves.values())))
 
-    hessian = differences(slope, maml.weights)
+    hessian = differences(slope, maml.meta)
     vector = torch.randn(len(hessian), generator=torch.Generator().manual_seed(0)).double()
-    assert torch.allclose(maml._curvature(rounds)(vector), hessian @ vector + 0.5 * vector,
-                          atol=1e-6)
+    product = curvature(maml.config, maml.meta, rounds)(vector)
+    assert torch.allclose(product, hessian @ vector + 0.5 * vector, atol=1e-6)
 
 
 def test_likelihoods_and_divergences_are_those_of_torch():
@@ -232,10 +240,10 @@ def test_learning_replays_the_weights_that_were_lived(lengths: Tensor | None):
     maml = agent(inner_steps=2)
     trial, _ = live(maml, lengths=lengths)
     lived = beliefs(maml, trial)
-    rounds = maml._rounds(trial)
+    rounds = rounds_in(maml, trial)
     for steps in (1, 2):
-        replayed = maml._adapted(stacked(maml.weights, 2), rounds[:steps])
-        assert equal(replayed, lived[10 * steps - 1].weights)
+        weights = replayed(maml.config, maml.meta, rounds[:steps])[-1]
+        assert equal(weights, lived[10 * steps - 1].weights)
     assert not equal(lived[9].weights, lived[19].weights)
 
 
@@ -278,10 +286,10 @@ def test_a_belief_is_stored_between_updates_only_and_acts_the_same():
 def test_a_step_improves_the_surrogate_and_keeps_the_bound_on_the_divergence(iteration: int):
     maml = agent(tasks=4, rollouts=4, curvature_rows=1, conjugate_steps=3)
     trial, _ = live(maml, iteration)
-    rounds = maml._rounds(trial)
-    old = maml._adapted_policies(maml.weights, rounds).detach()
+    rounds = rounds_in(maml, trial)
+    old = last_policy(maml.config, maml.meta, rounds).detach()
     numbers = maml.learn(trial, 0, iteration)
-    new = maml._adapted_policies(maml.weights, rounds).detach()
+    new = last_policy(maml.config, maml.meta, rounds).detach()
     kl = float(kl_divergence(old, new, rounds[-1].valid).mean())
     assert 0 < kl <= 0.01 and numbers["loss/kl"] == pytest.approx(kl, rel=1e-3)
     assert float(surrogate(new, old, rounds[-1]).mean()) > numbers["loss/surrogate"]
@@ -289,12 +297,14 @@ def test_a_step_improves_the_surrogate_and_keeps_the_bound_on_the_divergence(ite
 
 def test_a_step_that_leads_downhill_is_refused_at_every_length():
     maml = agent()
-    rounds = maml._rounds(live(maml)[0])
-    gain, gradient, old = maml._outer_gradient(rounds)
+    rounds = rounds_in(maml, live(maml)[0])
+    gain, gradient, old = outer_gradient(maml.config, maml.meta, rounds)
     before = maml.policy_state()
-    assert maml._line_search(-1e-2 * gradient, rounds, old, gain) == (False, gain, 0.0)
+    assert line_search(
+        maml.config, maml.meta, -1e-2 * gradient, rounds, old, gain
+    ) == (None, gain, 0.0)
     assert equal(maml.policy_state(), before)
-    assert maml._line_search(1e-2 * gradient, rounds, old, gain)[0]
+    assert line_search(maml.config, maml.meta, 1e-2 * gradient, rounds, old, gain)[0]
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_reported():

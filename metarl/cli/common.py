@@ -6,6 +6,7 @@ import difflib
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -109,7 +110,8 @@ def _parse(
         if not 0 <= getattr(filled["options"], "seed", 0) < 2**32:
             raise UserError("--seed must lie in [0, 2^32)")
         return filled
-    raise UserError(f"{_one_line(said.getvalue())}; see metarl {verb} --help")
+    reason = _one_line(said.getvalue())
+    raise UserError(f"{reason}{_near_choice(reason)}; see metarl {verb} --help")
 
 
 def _flags(cls: Any, prefix: str = "") -> Iterator[str]:
@@ -174,6 +176,15 @@ def _check_flags(verb: str, argv: Sequence[str], known: list[str]) -> None:
         if flag in seen:
             raise UserError(f"{flag} is given twice; give it once, with all its values after it")
         seen.add(flag)
+
+
+def _near_choice(reason: str) -> str:
+    """The choice nearest to the one that tyro refused for this reason, as a question."""
+    found = re.search(r"invalid choice '(.*?)' .* one of \((.*)\)", reason)
+    if found is None:
+        return ""
+    near = difflib.get_close_matches(found[1], re.findall(r"'(.*?)'", found[2]), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _one_line(box: str) -> str:

@@ -1,0 +1,197 @@
+"""The inner loop of MAML's family: policy-gradient steps on a task's own rollouts.
+
+Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks" (ICML 2017). What
+the relatives change is what a step looks like, never the loop:
+
+* first order (FOMAML): the outer gradient takes the inner one for a constant;
+* ANIL (Raghu et al., "Rapid Learning or Feature Reuse?", ICLR 2020): only the last layer, here with
+  the standard deviation, has an inner step size;
+* Meta-SGD (Li et al. 2017): each weight has its own, and the outer step learns it;
+* ProMP (Rothfuss et al., ICLR 2019): the inner objective is the ratio of likelihoods. Its gradient
+  is the same, its curvature also has the term E[grad log p grad log p^T A], by which the weights
+  that sampled are credited with what their rollouts taught.
+
+Pure functions. `meta` are the meta-trained numbers by name: one policy's weights, and learned step
+sizes behind "rate/".
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.agents.networks import named, under
+from metarl.agents.returns import (
+    baseline_features,
+    discounted,
+    explained_variance,
+    gae,
+    linear_baseline,
+    mean,
+    normalised,
+)
+from metarl.agents.stacked import Gaussian, Weights, log_likelihood, policy, stacked
+from metarl.trial import Trial
+
+LIVED = ("obs", "action", "reward", "last")  # all that an inner step needs of a step
+Rates = Mapping[str, Tensor | float]  # inner step sizes, of those weights alone that adapt
+Loss = Callable[[Weights], Tensor]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyperparameters of the inner loop."""
+
+    rollouts: int = 20  # rows per task, whose episodes an inner step learns from
+    inner_steps: int = 1  # gradient steps that the outer one looks through; each has own rollouts
+    inner_rate: float = 0.1  # step size of the inner gradient step
+    first_order: bool = False  # FOMAML: drop the second derivatives
+    head_only: bool = False  # ANIL: only the last layer and the deviation take inner steps
+    learned_rates: bool = False  # Meta-SGD: each weight learns its inner step size
+    discount: float = 0.99  # per step
+    decay: float = 1.0  # lambda of the advantages
+
+
+class Round(NamedTuple):
+    """S samples of each of M tasks: one episode of every row, under unchanging weights."""
+
+    obs: Tensor  # (M, S, O), replica by replica
+    action: Tensor  # (M, S, A)
+    advantage: Tensor  # (M, S), normalised; 0 where not valid
+    valid: Tensor  # (M, S) bool; False after a row's first episode end
+    explained: Tensor  # (M, 1) explained variance of the baseline
+
+
+# The numbers that are learned.
+
+
+def meta_parameters(config: Config, weights: Weights) -> Weights:
+    """All that the outer step learns, from the weights of one fresh policy."""
+    if not config.learned_rates:
+        return weights
+    adapting = _adapting(config, weights)
+    return weights | named("rate", {
+        name: torch.full_like(weights[name], config.inner_rate) for name in adapting
+    })
+
+
+def initialisation(meta: Weights, tasks: int) -> Weights:
+    """The weights that each of M tasks begins with, as views (M, ...)."""
+    return stacked({n: w for n, w in meta.items() if not n.startswith("rate/")}, tasks)
+
+
+def rates(config: Config, meta: Weights) -> Rates:
+    """The inner step size of each weight that adapts."""
+    learned = under("rate", meta)
+    return learned or dict.fromkeys(_adapting(config, meta), config.inner_rate)
+
+
+def _adapting(config: Config, weights: Weights) -> list[str]:
+    depth = sum(name.startswith("weight") for name in weights)
+    head = [f"weight{depth - 1}", f"bias{depth - 1}", "log_std"]
+    return head if config.head_only else list(weights)
+
+
+# Inner steps.
+
+
+def adapted(weights: Weights, loss: Loss, sizes: Rates, first_order: bool = False) -> Weights:
+    """The weights after one gradient step on a loss, of those that have a step size:
+    differentiable with respect to `weights` and `sizes` where these require it, through the step's
+    own gradient too unless `first_order`."""
+    through = torch.is_grad_enabled() and not first_order
+    with torch.enable_grad():
+        moving = {n: w if (w := weights[n]).requires_grad else w.detach().requires_grad_()
+                  for n in sizes}
+        gradients = torch.autograd.grad(
+            loss(weights | moving), list(moving.values()), create_graph=through
+        )
+    return weights | {n: weights[n] - sizes[n] * g for n, g in zip(sizes, gradients, strict=True)}
+
+
+def inner_loss(lived: Round, weights: Weights) -> Tensor:
+    """Policy-gradient losses of all tasks, summed, so that each weight sees its own task's only."""
+    likelihood = log_likelihood(policy(weights, lived.obs), lived.action)
+    return -mean(likelihood * lived.advantage, lived.valid).sum()
+
+
+def ratio_loss(lived: Round, acted: Gaussian, weights: Weights) -> Tensor:
+    """ProMP's: the negative `surrogate` of all tasks, summed."""
+    return -surrogate(policy(weights, lived.obs), acted, lived).sum()
+
+
+def surrogate(new: Gaussian, old: Gaussian, lived: Round, clip: float | None = None) -> Tensor:
+    """What `new` would gain over `old` in each task: importance-weighted advantages, (M,). With
+    `clip`, ratios gain nothing by leading further than that from 1."""
+    difference = log_likelihood(new, lived.action) - log_likelihood(old, lived.action)
+    ratio = difference.exp()
+    gain = ratio * lived.advantage
+    if clip is not None:
+        gain = torch.minimum(gain, ratio.clamp(1 - clip, 1 + clip) * lived.advantage)
+    return mean(gain, lived.valid)[:, 0]
+
+
+def replayed(
+    config: Config, meta: Weights, rounds: Sequence[Round], acted: Sequence[Gaussian] = ()
+) -> list[Weights]:
+    """Each task's weights (M, ...) before the first round and after an inner step on each. With the
+    policies that `acted` in the rounds, the inner objective is ProMP's ratio."""
+    weights, sizes = initialisation(meta, len(rounds[0].obs)), rates(config, meta)
+    lived = [weights]
+    for i, each in enumerate(rounds):
+        loss = partial(ratio_loss, each, acted[i]) if acted else partial(inner_loss, each)
+        weights = adapted(weights, loss, sizes, config.first_order)
+        lived.append(weights)
+    return lived
+
+
+def last_policy(config: Config, meta: Weights, rounds: Sequence[Round]) -> Gaussian:
+    """Each task's policy in the last round, adapted on all rounds before it."""
+    return policy(replayed(config, meta, rounds[:-1])[-1], rounds[-1].obs)
+
+
+# Rollouts.
+
+
+def rounds_of(config: Config, trial: Trial, device: torch.device) -> list[Round]:
+    """The data of each inner step and of the outer one, cut where weights changed: once every row
+    had ended an episode."""
+    parts = [getattr(trial, name).to(device) for name in LIVED]
+    last, start, rounds = parts[-1], 0, []
+    for _ in range(config.inner_steps + 1):
+        unfinished = (last[start:].cumsum(0) == 0).any(1)
+        stop = start + int(unfinished.sum()) + 1
+        tasks = last.shape[1] // trial.replicas
+        rounds.append(round_of(config, tasks, *(part[start:stop] for part in parts)))
+        start = stop
+    return rounds
+
+
+def round_of(
+    config: Config, tasks: int, obs: Tensor, action: Tensor, reward: Tensor, last: Tensor
+) -> Round:
+    """Samples from steps (T, N, ...), in which every row ends an episode."""
+    by_task = partial(_by_task, tasks)
+    valid = by_task(last.cumsum(0) - last.long() == 0)
+    # Time since the last update: the episode's own, unless episodes end early.
+    time = torch.arange(len(reward), device=reward.device)[:, None].expand_as(reward)
+    target = by_task(discounted(reward, last, config.discount))
+    fitted = linear_baseline(by_task(baseline_features(obs, time)), target, valid)
+    value = fitted.view(-1, len(reward)).T  # (T, N)
+    # Rollouts have a fixed length that the baseline's features tell: nothing follows them.
+    advantage = gae(reward, value, value.roll(-1, 0), last, last, config.discount, config.decay)
+    return Round(
+        by_task(obs),
+        by_task(action),
+        normalised(by_task(advantage), valid),
+        valid,
+        explained_variance(fitted, target, valid)[:, None],
+    )
+
+
+def _by_task(tasks: int, x: Tensor) -> Tensor:
+    """Steps (T, N, ...) as samples (M, S, ...), replica by replica."""
+    return x.unflatten(1, (tasks, -1)).movedim(0, 2).flatten(1, 2)

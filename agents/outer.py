@@ -1,0 +1,106 @@
+"""The outer steps of MAML's family, and what they share: the rollouts of M tasks, under the weights
+that each task was adapted to, say how the meta-trained numbers should change.
+
+A step is a function of what is meta-trained, of its own memory (an optimiser's moments; nothing at
+first) and of the rounds of rollouts; it returns both anew, and numbers to log.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.agents import inner
+from metarl.agents.inner import Round, replayed
+from metarl.agents.stacked import Gaussian, Weights, flat, moved
+
+_CPU_GROUP = 4  # tasks whose activations stay in a core's cache: half the time of all 40 at once
+
+OuterName = Literal["trpo", "ppo", "promp", "reptile"]
+
+
+@dataclass(frozen=True)
+class Config(inner.Config):
+    """Hyperparameters of the outer steps, beside those of the inner loop."""
+
+    tasks: int = 40  # tasks of an iteration
+    outer: OuterName = "trpo"  # how the initialisation is improved
+    kl: float = 0.01  # divergence: TRPO's bound after adaptation, ProMP's aim before it
+    conjugate_steps: int = 10  # TRPO: iterations of conjugate gradients
+    damping: float = 1e-5  # TRPO: added to the diagonal of the curvature
+    curvature_rows: int = 2  # TRPO: rows per task that the curvature is computed from
+    line_search: int = 15  # TRPO: step lengths that are tried
+    backtrack: float = 0.8  # TRPO: factor from one to the next
+    epochs: int = 5  # PPO, ProMP: Adam's steps of an iteration
+    outer_rate: float = 1e-3  # PPO, ProMP: size of Adam's step
+    clip: float = 0.3  # PPO, ProMP: how far a ratio of likelihoods may lead away from 1
+    penalty: float = 5e-4  # ProMP: weight of that divergence at first; it adapts
+    reptile_rate: float = 0.5  # Reptile: share of the way to the adapted weights
+
+
+class Outcome(NamedTuple):
+    """What an outer step leaves."""
+
+    meta: Weights
+    memory: dict[str, Tensor]
+    numbers: dict[str, float]  # to log
+
+
+Step = Callable[[Config, Weights, dict[str, Tensor], list[Round]], Outcome]
+Objective = Callable[[Weights, list[Round], list[Gaussian]], Tensor]  # (M,) of meta, rounds, acted
+
+
+def ascent(
+    meta: Weights, objective: Objective, rounds: list[Round], acted: Sequence[Gaussian] = ()
+) -> tuple[float, Tensor]:
+    """The mean over tasks of an objective, and its gradient as a vector (P,)."""
+    weights = leaves(meta)
+    gain, gradients = 0.0, []
+    for group in groups(rounds, acted):
+        part = objective(weights, *group).sum() / len(rounds[0].obs)
+        gradients.append(flat(torch.autograd.grad(part, list(weights.values()))))
+        gain += float(part.detach())
+    return gain, torch.stack(gradients).sum(0)
+
+
+def leaves(meta: Weights) -> Weights:
+    """Copies that gradients are taken with respect to."""
+    return {name: w.detach().clone().requires_grad_() for name, w in meta.items()}
+
+
+def groups(
+    rounds: list[Round], acted: Sequence[Gaussian] = ()
+) -> Iterator[tuple[list[Round], list[Gaussian]]]:
+    """The rounds, and the policies that acted in them, of the first few tasks, of the next ..."""
+    obs = rounds[0].obs
+    size = _CPU_GROUP if obs.device.type == "cpu" else len(obs)
+    for start in range(0, len(obs), size):
+        some = slice(start, start + size)
+        yield ([Round(*(x[some] for x in lived)) for lived in rounds],
+               [Gaussian(*(x[some] for x in policy)) for policy in acted])
+
+
+def joined(parts: Sequence[Gaussian]) -> Gaussian:
+    """The policies of all tasks, from those of groups of them."""
+    return Gaussian(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def reptile(
+    config: Config, meta: Weights, memory: dict[str, Tensor], rounds: list[Round]
+) -> Outcome:
+    """A share of the way to the mean of the weights that all rounds led to, the last one too: an
+    inner step on it takes the place of an outer gradient.
+
+    Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms" (2018).
+    """
+    reached = replayed(config, meta, rounds)[-1]
+    way = flat(reached[name].mean(0) - w for name, w in meta.items())
+    finite = bool(way.isfinite().all())
+    if finite:
+        meta = moved(meta, config.reptile_rate * way)
+    return Outcome(meta, memory, {
+        "health/grad_norm": float(way.norm()), "health/nonfinite": float(not finite)
+    })

@@ -1,0 +1,320 @@
+"""MAML's relatives, settings of one inner loop: their gradients against finite differences and
+hand arithmetic, what each of them changes, and that each learns."""
+
+from functools import partial
+from math import exp
+from typing import Any
+
+import pytest
+import torch
+from test_agents import same
+from test_maml import (
+    CPU,
+    SHAPES,
+    agent,
+    beliefs,
+    differences,
+    equal,
+    in_double,
+    live,
+    rounds_in,
+)
+from torch import Tensor
+
+from metarl.agents.inner import Round, adapted, last_policy, replayed, surrogate
+from metarl.agents.maml import Config, Maml
+from metarl.agents.outer import OuterName, ascent, reptile
+from metarl.agents.outer_ppo import adapted_penalty, objective, policies_that_acted
+from metarl.agents.outer_trpo import outer_gradient
+from metarl.agents.stacked import Gaussian, flat, policy
+from metarl.cli.common import parse_groups
+from metarl.errors import UserError
+
+RELATIVES: dict[str, dict[str, Any]] = {
+    "maml": {},
+    "fomaml": {"first_order": True},
+    "anil": {"head_only": True},
+    "meta-sgd": {"learned_rates": True},
+    "anil and meta-sgd": {"head_only": True, "learned_rates": True},
+    "ppo": {"outer": "ppo", "outer_rate": 1e-2},
+    "promp": {"outer": "promp", "outer_rate": 1e-2},
+    "promp and meta-sgd": {"outer": "promp", "outer_rate": 1e-2, "learned_rates": True},
+    "reptile": {"outer": "reptile", "inner_steps": 3, "inner_rate": 0.2},
+}
+
+
+@pytest.fixture(params=RELATIVES)
+def options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return RELATIVES[request.param]
+
+
+def bandit(mean: float, log_std: float = 0.0) -> dict[str, Tensor]:
+    """The weights of a policy with one action that sees nothing: N(mean, e^log_std)."""
+    numbers = {"weight0": [[0.0]], "bias0": [[mean]], "log_std": [[log_std]]}
+    return {name: torch.tensor(x, dtype=torch.float64) for name, x in numbers.items()}
+
+
+def pulls(action: Tensor, advantage: Tensor) -> Round:
+    """What M tasks' pulls (M, S) of a bandit brought."""
+    return Round(torch.zeros(*action.shape, 1).double(), action[..., None], advantage,
+                 torch.ones_like(action, dtype=torch.bool), torch.ones(len(action), 1))
+
+
+# First order.
+
+
+def test_the_first_order_gradient_is_that_at_the_adapted_weights():
+    maml = agent(first_order=True)
+    rounds = rounds_in(maml, in_double(maml, live(maml)[0]))
+    _, gradient, old = outer_gradient(maml.config, maml.meta, rounds)
+    reached = {n: w.requires_grad_() for n, w in
+               replayed(maml.config, maml.meta, rounds[:-1])[-1].items()}
+    gain = surrogate(policy(reached, rounds[-1].obs), old, rounds[-1]).mean()
+    at_each_task = torch.autograd.grad(gain, list(reached.values()))
+    assert torch.allclose(gradient, flat(g.sum(0) for g in at_each_task), atol=1e-12)
+
+
+def test_without_the_hessian_the_second_order_gradient_is_the_first_order_one():
+    # The inner loss is w . H w / 2, the outer one |w'|^2 / 2 at w' = (I - 0.1 H) w.
+    hessian = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
+    w = torch.tensor([1.0, -2.0], requires_grad=True)
+
+    def gradient(first_order: bool) -> Tensor:
+        reached = adapted({"w": w}, lambda x: x["w"] @ hessian @ x["w"] / 2, {"w": 0.1},
+                          first_order)["w"]
+        return torch.autograd.grad(reached.square().sum() / 2, w)[0]
+
+    # H w = (0, -5), so w' = (1, -1.5) is the first-order gradient; the other is w' - 0.1 H w',
+    # where H w' = (0.5, -3.5).
+    assert torch.allclose(gradient(True), torch.tensor([1.0, -1.5]))
+    assert torch.allclose(gradient(False), torch.tensor([0.95, -1.15]))
+
+
+# ANIL and Meta-SGD.
+
+
+@pytest.mark.parametrize("changed", [
+    {"head_only": True}, {"learned_rates": True}, {"head_only": True, "learned_rates": True}
+])
+@pytest.mark.parametrize("inner_steps", [1, 2])
+def test_the_meta_gradient_equals_finite_differences(changed: dict[str, Any], inner_steps: int):
+    maml = agent(inner_steps=inner_steps, hidden=3, **changed)
+    rounds = rounds_in(maml, in_double(maml, live(maml)[0]))
+    _, gradient, old = outer_gradient(maml.config, maml.meta, rounds)
+    expected = differences(
+        lambda w: surrogate(last_policy(maml.config, w, rounds), old, rounds[-1]).mean().detach(),
+        maml.meta,
+    )
+    assert torch.allclose(gradient, expected, atol=1e-7)
+    rates = [i for n, w in maml.meta.items() for i in [n.startswith("rate/")] * w.numel()]
+    assert bool(gradient[torch.tensor(rates)].norm() > 1e-3) is maml.config.learned_rates
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_only_the_head_adapts_and_the_body_is_learned(learned: bool):
+    maml = agent(head_only=True, learned_rates=learned)
+    before = dict(maml.meta)
+    trial, belief = live(maml)
+    for task in range(2):
+        own = {name: w[task] for name, w in belief.weights.items()}
+        assert all(torch.equal(own[name], before[name]) for name in ("weight0", "bias0"))
+        assert not any(torch.equal(own[name], before[name])
+                       for name in ("weight1", "bias1", "log_std"))
+    maml.learn(trial, 0, 0)
+    assert not torch.equal(maml.meta["weight0"], before["weight0"])
+
+
+def test_learned_step_sizes_begin_as_the_fixed_one_and_then_differ_by_weight():
+    fixed, learned = agent(), agent(learned_rates=True)
+    trial, belief = live(fixed)
+    assert equal(belief.weights, beliefs(learned, trial)[-1].weights)
+    learned.learn(trial, 0, 0)
+    rates = learned.meta["rate/weight0"]
+    assert rates.shape == learned.meta["weight0"].shape and rates.unique().numel() > 5
+    # What acts is the weights alone: a belief holds no step sizes, a policy's state does.
+    assert set(live(learned)[1].weights) == set(fixed.meta)
+    assert "weights/rate/weight0" in learned.policy_state()
+
+
+def test_an_inner_step_is_as_long_as_each_weight_has_learned():
+    w = {"a": torch.tensor(1.0), "b": torch.tensor(1.0), "c": torch.tensor(1.0)}
+    # The slopes are 2, 3 and 5; c has no step size.
+    after = adapted(w, lambda x: 2 * x["a"] + 3 * x["b"] + 5 * x["c"],
+                    {"a": torch.tensor(0.1), "b": torch.tensor(-0.2)})
+    assert [round(float(x), 6) for x in after.values()] == [0.8, 1.6, 1.0]
+
+
+# PPO and ProMP.
+
+
+def test_the_clipped_objective_by_hand():
+    # Actions of N(0, 1) that another mean makes twice, or half, as likely: log 2 = m a - m^2 / 2.
+    double = torch.tensor(2.0).double().log()
+    mean = torch.tensor(0.5).double().requires_grad_()
+    action = torch.stack([(double + 0.125) / 0.5, (-double + 0.125) / 0.5]).repeat(2)
+    lived = pulls(action[:, None], torch.tensor([1.0, 1.0, -1.0, -1.0]).double()[:, None])
+    old = Gaussian(torch.zeros(4, 1, 1).double(), torch.zeros(4, 1, 1).double())
+    new = Gaussian(mean.expand(4, 1, 1), old.log_std)
+    gain = surrogate(new, old, lived, clip=0.3)
+    assert torch.allclose(gain, torch.tensor([1.3, 0.5, -2.0, -0.7]).double())
+    slopes = [float(torch.autograd.grad(g, mean, retain_graph=True)[0]) for g in gain]
+    assert slopes[0] == slopes[3] == 0 and 0 not in slopes[1:3]
+    assert torch.allclose(surrogate(new, old, lived), torch.tensor([2.0, 0.5, -2.0, -0.5]).double())
+
+
+@pytest.mark.parametrize("outer", ["ppo", "promp"])
+@pytest.mark.parametrize("inner_steps", [1, 2])
+def test_the_outer_gradient_equals_finite_differences_wherever_the_weights_have_moved(
+    outer: str, inner_steps: int
+):
+    maml = agent(outer=outer, inner_steps=inner_steps, hidden=3, learned_rates=True)
+    rounds = rounds_in(maml, in_double(maml, live(maml)[0]))
+    acted = policies_that_acted(maml.config, maml.meta, rounds)
+    penalty = torch.tensor([0.7, 0.3][:inner_steps]).double()
+    gain = partial(objective, maml.config, penalty)
+    source = torch.Generator().manual_seed(0)
+    moved = {n: w + 0.1 * torch.randn(w.shape, generator=source).double()
+             for n, w in maml.meta.items()}
+    _, gradient = ascent(moved, gain, rounds, acted)
+    expected = differences(lambda w: gain(w, rounds, acted).mean().detach(), moved, 1e-6)
+    assert torch.allclose(gradient, expected, atol=1e-6)
+    assert gradient.norm() > 1e-2
+
+
+@pytest.mark.parametrize("outer", ["ppo", "promp"])
+def test_adam_goes_on_from_one_iteration_to_the_next(outer: OuterName):
+    maml = agent(outer=outer, epochs=3)
+    for iteration in range(2):
+        maml.learn(live(maml, iteration)[0], 0, iteration)
+    assert maml.memory["adam/0/step"] == 6
+
+
+def bandit_gradient(outer: OuterName) -> tuple[float, float]:
+    """The meta-gradient, by mean and log_std, of a bandit that pays -(a - 3)^2 / 2, from evenly
+    likely pulls of N(1, 1), and of what one inner step of 0.1 makes of it."""
+    places = (torch.arange(200_000).double() + 0.5) / 200_000
+    noise = torch.special.ndtri(places)[None]
+
+    def lived(mean: float, std: float) -> Round:
+        pay = -(mean + std * noise - 3).square() / 2
+        return pulls(mean + std * noise, pay - pay.mean())
+
+    # J(m, s) = -((m - 3)^2 + s^2) / 2 has the slopes -(m - 3) = 2 and, by log s, -s^2 = -1.
+    rounds = [lived(1.0, 1.0), lived(1.2, exp(-0.1))]
+    meta, config = bandit(1.0), Config(outer=outer)
+    acted = policies_that_acted(config, meta, rounds)
+    gain = partial(objective, config, torch.zeros(1).double())
+    _, gradient = ascent(meta, gain, rounds, acted)
+    return float(gradient[1]), float(gradient[2])
+
+
+def test_promp_credits_the_weights_that_sampled_and_maml_does_not():
+    # J's own curvature is -1, and by log s -2 s^2 = -2. So an inner step of 0.1 from 1 moves 0.9
+    # times as far as the mean, and 0.8 times as far as log s: by the chain rule through
+    # (1.2, -0.1), where J's slopes are 1.8 and -e^-0.2:
+    mean, log_std = bandit_gradient("promp")
+    assert mean == pytest.approx(1.8 * 0.9, rel=1e-2)
+    assert log_std == pytest.approx(-exp(-0.2) * 0.8, rel=1e-2)
+    # Of log-likelihoods, only E[A d^2 log p] remains: E[-A] = 0 for the mean; for log s
+    # E[-2 x^2 A] = E[x^2 (x^2 - 1)] = 2, and mixed -2 E[x A] = -4, as A ~ 2 x - x^2 / 2.
+    mean, log_std = bandit_gradient("ppo")
+    assert mean == pytest.approx(1.8 + -exp(-0.2) * 0.1 * -4, rel=1e-2)
+    assert log_std == pytest.approx(1.8 * 0.1 * -4 + -exp(-0.2) * 1.2, rel=1e-2)
+
+
+def test_promp_charges_for_leaving_the_policies_that_acted_before_adaptation():
+    source = torch.Generator().manual_seed(0)
+    draw = partial(torch.randn, 2, 5, generator=source, dtype=torch.float64)
+    rounds, config = [pulls(draw(), draw()), pulls(draw(), draw())], Config(outer="promp")
+    acted = policies_that_acted(config, bandit(1.0), rounds)
+    free, charged = (
+        objective(config, torch.tensor([weight]).double(), bandit(1.6), rounds, acted)
+        for weight in (0.0, 0.5)
+    )
+    # KL(N(1, 1) || N(1.6, 1)) = 0.6^2 / 2 = 0.18.
+    assert torch.allclose(free - charged, torch.tensor(0.5 * 0.18).double())
+
+
+def test_the_weight_of_a_divergence_follows_its_aim():
+    weights = adapted_penalty(torch.full((4,), 0.4), torch.tensor([0.004, 0.01, 0.014, 0.02]), 0.01)
+    assert weights.tolist() == pytest.approx([0.2, 0.4, 0.4, 0.8])
+    assert adapted_penalty(torch.tensor([1e-6]), torch.tensor([0.0]), 0.01).tolist() == [
+        pytest.approx(1e-6)
+    ]
+
+
+# Reptile.
+
+
+def test_reptile_goes_half_the_way_to_the_mean_of_what_its_steps_reach():
+    # At a deviation of e^2, the most there is, the loss of pulls of a at an advantage of 1 is
+    # e^-4 (m - a)^2 / 2: inner steps of e^4 / 2 halve the distance. Two rounds quarter it.
+    config = Config(outer="reptile", inner_rate=exp(4) / 2)
+    action = torch.tensor([[1.0], [5.0]]).double()
+    lived = pulls(action, torch.ones_like(action))
+    meta, memory, numbers = reptile(config, bandit(2.0, log_std=3.0), {}, [lived, lived])
+    # From 2 the tasks reach 1.25 and 4.25, on average 2.75.
+    assert float(meta["bias0"]) == pytest.approx(2.375)
+    assert float(meta["log_std"]) == 3.0 and not memory
+    assert numbers["health/grad_norm"] == pytest.approx(0.75)
+
+
+# All of them.
+
+
+def test_learning_replays_what_was_lived_and_goes_on_from_its_state(options: dict[str, Any]):
+    maml, successor = agent(**options), agent(**options)
+    trial, belief = live(maml)
+    rounds = rounds_in(maml, trial)
+    assert equal(replayed(maml.config, maml.meta, rounds)[-1], belief.weights)
+    maml.learn(trial, 0, 0)
+    successor.load_state(maml.state())
+    following, _ = live(maml, 1)
+    assert maml.learn(following, 0, 1) == successor.learn(following, 0, 1)
+    assert same(maml.state(), successor.state())
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_reported(options: dict[str, Any]):
+    maml = agent(**options)
+    trial, _ = live(maml)
+    before = maml.state()
+    trial.reward[15, 0] = torch.nan
+    assert maml.learn(trial, 0, 0)["health/nonfinite"] == 1
+    assert same(maml.state(), before)
+
+
+def test_a_trial_may_have_any_number_of_inner_steps(options: dict[str, Any]):
+    maml = agent(**options)
+    trial, _ = live(maml, episodes=5)
+    weights = [belief.weights["bias1"] for belief in beliefs(maml, trial)]
+    changed = [t for t in range(1, 50) if not torch.equal(weights[t], weights[t - 1])]
+    assert changed == [9, 19, 29, 39, 49]
+
+
+def test_training_makes_an_inner_step_worth_more(options: dict[str, Any]):
+    trained = agent(tasks=8, rollouts=10, hidden=16, std=0.5, **options)
+
+    def gain() -> float:
+        before, after = live(trained, 40)[0].returns(2).mean(1).tolist()
+        return after - before
+
+    fresh = gain()
+    for iteration in range(8):
+        trained.learn(live(trained, iteration)[0], 0, iteration)
+    assert gain() > fresh + 0.75
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"outer": "trop"}, "unknown outer step 'trop'; did you mean trpo?"),
+    ({"inner_steps": 0}, "at least 1"),
+    ({"outer": "reptile", "head_only": True}, "neither the body"),
+    ({"outer": "reptile", "learned_rates": True}, "nor learned_rates"),
+])
+def test_settings_that_make_no_agent_are_refused(changed: dict[str, Any], said: str):
+    with pytest.raises(UserError, match=said.replace("?", r"\?")):
+        Maml(Config(**changed), SHAPES, 0, CPU)
+
+
+def test_a_choice_that_does_not_exist_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match=r"trpo.*did you mean promp"):
+        parse_groups("train maml reach", {"config": Config()}, ["--config.outer", "promq"], "")
