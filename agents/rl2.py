@@ -20,23 +20,13 @@ from torch import Tensor, nn
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import ppo
-from metarl.agents.networks import (
-    Normalizer,
-    load_modules,
-    load_optimizer_state,
-    mlp,
-    module_tensors,
-    named,
-    optimizer_state,
-    policy_mlp,
-    under,
-)
+from metarl.agents.networks import Normalizer, mlp, policy_mlp, restore, stored
 from metarl.agents.recurrent import GruMemory
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
-_ACTS = ("normalizer", "scale", "memory", "actor")  # the modules that a policy consists of
-_LEARNS = ("critic",)  # those that only training needs
+_ACTS = ("normalizer", "scale", "memory", "actor")  # what a policy consists of
+_LEARNS = ("critic", "optimizer")  # what else training needs
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class Config(ppo.Config):
     tasks: int = 64  # train tasks of an iteration
     replicas: int = 2  # rows per task
     episodes: int = 2  # episodes of a trial
-    memory: int = 128  # numbers in the recurrent state
+    state: int = 128  # numbers in the memory's state
     embedding: int = 64  # units that each step is embedded into
     hidden: int = 128  # units of a layer of policy and value
     layers: int = 1  # hidden layers of policy and value
@@ -81,17 +71,17 @@ class Rl2:
         inputs, hidden = shapes.obs + shapes.action + 2, [c.hidden] * c.layers
         self.normalizer = Normalizer(shapes.obs).to(device)
         self.scale = Normalizer(1).to(device)  # of discounted sums of rewards
-        self.memory = GruMemory(inputs, c.embedding, c.memory, rng).to(device)
-        mean = policy_mlp([shapes.obs + c.memory, *hidden, shapes.action], rng)
+        self.memory = GruMemory(inputs, c.embedding, c.state, rng).to(device)
+        mean = policy_mlp([shapes.obs + c.state, *hidden, shapes.action], rng)
         self.actor = ppo.Actor(mean, shapes.action, c.std).to(device)
-        self.critic = mlp([shapes.obs + c.memory, *hidden, 1], rng, nn.Tanh).to(device)
+        self.critic = mlp([shapes.obs + c.state, *hidden, 1], rng, nn.Tanh).to(device)
         parameters = [p for m in (self.memory, self.actor, self.critic) for p in m.parameters()]
         self.optimizer = torch.optim.Adam(parameters, c.rate, eps=1e-5, fused=True)
 
     # Acting.
 
     def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Belief:
-        return Belief(torch.zeros(len(tasks) * replicas, self.config.memory, device=self.device))
+        return Belief(torch.zeros(len(tasks) * replicas, self.config.state, device=self.device))
 
     @torch.no_grad()
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
@@ -145,18 +135,16 @@ class Rl2:
     # State.
 
     def policy_state(self) -> dict[str, Tensor]:
-        return module_tensors(self, _ACTS)
+        return stored(self, _ACTS)
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        load_modules(self, _ACTS, state)
+        restore(self, _ACTS, state)
 
     def state(self) -> dict[str, Tensor]:
-        return {**module_tensors(self, _ACTS + _LEARNS),
-                **named("optimizer", optimizer_state(self.optimizer))}
+        return stored(self, _ACTS + _LEARNS)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        load_modules(self, _ACTS + _LEARNS, state)
-        load_optimizer_state(self.optimizer, under("optimizer", state))
+        restore(self, _ACTS + _LEARNS, state)
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return belief._asdict()
