@@ -43,10 +43,10 @@ class Config(sac.Config):
     state: int = 128  # numbers in the recurrent state
     embedding: int = 64  # units that each step is embedded into
     updates: int = 400  # gradient steps of the critics in an iteration
-    memory_every: int = 10  # gradient steps of the critics for one through the memory
+    memory_every: int = 16  # gradient steps of the critics for one through the memory
     memory_rate: float = 1e-3  # Adam's step of the memory
     trials: int = 16  # trials that the memory is unrolled over
-    batch: int = 512  # moments of these trials of each other gradient step
+    batch: int = 256  # moments of these trials of a gradient step
     buffer: int = 512  # MiB of trials that are kept
 
 
@@ -94,7 +94,6 @@ class RecurrentSac:
             {"params": memory, "lr": c.memory_rate}, {"params": critic, "lr": c.critic_rate},
             {"params": policy, "lr": c.actor_rate},
         ], fused=True)
-        # A last row holds what followed.
         self.trials = Trials(c.episodes * shapes.horizon + 1, width, c.buffer, device)
 
     # Acting.
@@ -139,10 +138,7 @@ class RecurrentSac:
 
     def _remember(self, trial: Trial) -> float:
         """Keep the rows of a trial that are finite; the share of those that are not."""
-        packed = self._packed(trial)
-        end = torch.zeros_like(packed[:1])
-        end[..., : self.shapes.obs] = trial.next_obs[-1]
-        packed = torch.cat([packed, end])
+        packed = self._packed_trial(trial)
         finite = packed.isfinite().all(2).all(0)
         packed = packed[:, finite]
         if finite.any():
@@ -152,19 +148,26 @@ class RecurrentSac:
             self.trials.add(packed)
         return 1 - finite.float().mean().item()
 
+    def _packed_trial(self, trial: Trial) -> Tensor:
+        """The steps of a trial and, in a last row, what followed: (T + 1, N, F)."""
+        packed = self._packed(trial)
+        end = torch.zeros_like(packed[:1])
+        end[..., : self.shapes.obs] = trial.next_obs[-1]
+        return torch.cat([packed, end])
+
     def _update(self, first: int, count: int, rng: torch.Generator) -> list[sac.Log]:
         """Gradient steps `first`, `first` + 1, ... of an iteration, of which only the first moves
         the memory; numbers to log of each."""
         c = self.config
         lived = self._unrolled(self.trials.sample(c.trials, rng))
-        logs = [self._step(first, lived, rng)]
-        lived = lived._replace(state=lived.state.detach())
+        settled = lived._replace(state=lived.state.detach())
         places = torch.randint(
-            len(lived.reward), (count - 1, c.batch), generator=rng, device=self.device
+            len(lived.reward), (count, c.batch), generator=rng, device=self.device
         )
-        for i, place in enumerate(places, start=first + 1):
-            logs.append(self._step(i, Moments(*(x[place] for x in lived)), rng))
-        return logs
+        return [
+            self._step(first + i, Moments(*(x[place] for x in (settled if i else lived))), rng)
+            for i, place in enumerate(places)
+        ]
 
     def _unrolled(self, trials: Tensor) -> Moments:
         """All moments of some trials (T + 1, B, F), with states that gradients flow through."""

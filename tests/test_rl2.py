@@ -81,7 +81,7 @@ def test_rewards_are_scaled_by_the_deviation_of_their_discounted_sums() -> None:
 
 def test_after_training_the_second_episode_knows_where_to_go() -> None:
     config = Config(tasks=32, replicas=2, state=32, embedding=16, hidden=32, rate=3e-3, std=0.5,
-                    epochs=6)
+                    epochs=6, minibatches=4)
     agent = Rl2(config, SHAPES, 0, torch.device("cpu"))
     tasks = torch.linspace(-1, 1, 32)[:, None].double()
     worlds = Line(64)
