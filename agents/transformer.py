@@ -5,6 +5,8 @@ they do, and positions told by how far back a step is (Press et al., "Train Shor
 Attention with Linear Biases", 2022), so that trials may be longer than those trained on.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -73,14 +75,14 @@ class _Layer(nn.Module):
         query, key, value = (
             y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (query, *pair)
         )  # (N, heads, T, E)
-        pieces = [*past, torch.stack([key, value])]
-        scores = torch.cat([query @ piece[0].mT for piece in pieces], -1) * key.shape[-1] ** -0.5
-        weights = (scores + self._distance(*scores.shape[-2:])).softmax(-1)
-        shares = weights.split([piece.shape[-2] for piece in pieces], -1)
-        seen = [share @ piece[1] for share, piece in zip(shares, pieces, strict=True)]
-        found = torch.stack(seen).sum(0)  # (N, heads, T, E)
+        piece = torch.stack([key, value])
+        if past:
+            found = _attended(query, [*past, piece], self._distance)
+        else:  # of a whole trial: without ever holding all of its scores
+            distance = self._distance(key.shape[-2], key.shape[-2])
+            found = nn.functional.scaled_dot_product_attention(query, key, value, distance[None])
         x = x + self.join(found.transpose(1, 2).flatten(2))
-        return x + self.think(self.between(x)), pieces[-1]
+        return x + self.think(self.between(x)), piece
 
     def _distance(self, steps: int, known: int) -> Tensor:
         """What is added to scores (heads, T, C) of the last T of C steps: the less the further
@@ -88,6 +90,17 @@ class _Layer(nn.Module):
         time = torch.arange(known, device=self.slopes.device)
         back = time[-steps:, None] - time  # (T, C)
         return torch.where(back < 0, -torch.inf, -self.slopes[:, None, None] * back)
+
+
+def _attended(
+    query: Tensor, pieces: list[Tensor], distance: Callable[[int, int], Tensor]
+) -> Tensor:
+    """What queries (N, heads, T, E) find in keys and values that lie in pieces."""
+    scores = torch.cat([query @ piece[0].mT for piece in pieces], -1) * query.shape[-1] ** -0.5
+    weights = (scores + distance(*scores.shape[-2:])).softmax(-1)
+    shares = weights.split([piece.shape[-2] for piece in pieces], -1)
+    seen = [share @ piece[1] for share, piece in zip(shares, pieces, strict=True)]
+    return torch.stack(seen).sum(0)
 
 
 def _longer(cache: Cache, step: Tensor) -> Cache:

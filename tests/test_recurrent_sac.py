@@ -137,12 +137,13 @@ def test_a_pace_of_zero_is_refused(name: str) -> None:
 
 
 def test_after_training_the_second_episode_knows_where_to_go() -> None:
-    config = Config(tasks=16, state=16, embedding=16, hidden=32, updates=60, memory_every=6,
-                    batch=128, discount=0.9, memory_rate=3e-3, critic_rate=3e-3, actor_rate=3e-3)
+    config = Config(tasks=16, trials=16, state=16, embedding=16, hidden=32, updates=60, batch=128,
+                    memory_every=1, policy_every=2, discount=0.8, temperature=0.05,
+                    memory_rate=3e-3, critic_rate=3e-3, actor_rate=3e-3)
     agent = RecurrentSac(config, SHAPES, 0, CPU)
     tasks = torch.linspace(-1, 1, 16)[:, None].double()
     worlds = Line(16)
-    for iteration in range(20):
+    for iteration in range(12):
         draws = Draws.of(0, iteration, 16)
         trial, _ = collect(worlds, agent, Tasks(tasks, torch.arange(16)), 2, draws)
         agent.learn(trial, 0, iteration)
