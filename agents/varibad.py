@@ -40,6 +40,7 @@ class Config(ppo.Config):
     """Hyperparameters of VariBAD, beside those of PPO."""
 
     epochs: int = 4  # passes over an iteration's trials: cheap, as no memory is unrolled
+    minibatches: int = 16  # gradient steps of a pass, each on a share of the rows
     tasks: int = 64  # train tasks of an iteration
     replicas: int = 2  # rows per task
     episodes: int = 2  # episodes of a trial

@@ -1,5 +1,7 @@
 """RL2's transformer: what its cached keys and values must keep to."""
 
+from typing import Any
+
 import pytest
 import torch
 from test_agents import Line, lived, same
@@ -7,7 +9,7 @@ from torch import Tensor
 
 from metarl.agent import Shapes
 from metarl.agents.rl2 import Config, Rl2
-from metarl.agents.transformer import TransformerMemory
+from metarl.agents.transformer import TransformerMemory, _Layer
 from metarl.collect import Tasks, collect
 from metarl.errors import UserError
 from metarl.evaluate import evaluate
@@ -36,9 +38,9 @@ def acted(memory: TransformerMemory, inputs: Tensor) -> Tensor:
     return torch.stack(states)
 
 
-def agent(**changes: object) -> Rl2:
-    config = {"tasks": 4, "replicas": 1, "memory": "transformer", "state": 8, "hidden": 16,
-              "minibatches": 2}
+def agent(**changes: Any) -> Rl2:
+    config: dict[str, Any] = {"tasks": 4, "replicas": 1, "memory": "transformer", "state": 8,
+                              "hidden": 16, "minibatches": 2}
     return Rl2(Config(**(config | changes)), SHAPES, 0, CPU)
 
 
@@ -84,7 +86,9 @@ def test_a_step_does_not_change_the_belief_that_it_came_after() -> None:
 @torch.no_grad()
 def test_steps_count_the_less_the_further_back_they_are() -> None:
     # Two heads have slopes 2^-4 and 2^-8; of three steps the last two ask.
-    distance = memory(torch.float32).layers[0]._distance(2, 3)
+    layer = memory(torch.float32).layers[0]
+    assert isinstance(layer, _Layer)
+    distance = layer._distance(2, 3)
     far = -torch.inf
     assert (distance[0] * 16).tolist() == [[-1, 0, far], [-2, -1, 0]]
     assert (distance[1] * 256).tolist() == [[-1, 0, far], [-2, -1, 0]]

@@ -19,7 +19,7 @@ from metarl.trial import Trial
 
 SMALL: dict[str, Any] = {"tasks": 32, "replicas": 2, "state": 24, "batch": 16, "embedding": 16,
                          "hidden": 32, "latent": 2, "moments": 4, "decodes": 16,
-                         "encoder_rate": 5e-3}
+                         "encoder_rate": 5e-3, "minibatches": 4}
 
 
 def rng() -> torch.Generator:
