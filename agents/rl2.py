@@ -10,7 +10,7 @@ across the ends of episodes.
 Differences: policy and value see the observation beside the state, which reads only what is past;
 rewards are scaled by the deviation of their discounted sums, observations normalised. Gradients
 flow back through a GRU for `unroll` steps, from the states that the trial was lived through with:
-many parts of trials make better batches than few whole ones.
+a batch of many parts is unrolled faster than one of few whole trials with as many steps.
 """
 
 from collections.abc import Mapping
