@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,16 +113,37 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(start):]: t for name, t in tensors.items() if name.startswith(start)}
 
 
-def module_tensors(owner: object, modules: tuple[str, ...]) -> dict[str, Tensor]:
-    """The state of those modules that an object has under these names."""
-    return {name: tensor for module in modules
-            for name, tensor in named(module, getattr(owner, module).state_dict()).items()}
+def stored(owner: object, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of what an object holds under these names: modules, optimisers, replays (which
+    say so by `state`) and plain tensors."""
+    found: dict[str, Tensor] = {}
+    for name in names:
+        part = getattr(owner, name)
+        if isinstance(part, Tensor):
+            found[name] = part.detach()
+        else:
+            found |= named(name, _tensors(part))
+    return found
 
 
-def load_modules(owner: object, modules: tuple[str, ...], tensors: Mapping[str, Tensor]) -> None:
-    """Take over what `module_tensors` returned."""
-    for module in modules:
-        getattr(owner, module).load_state_dict(under(module, tensors))
+def restore(owner: object, names: tuple[str, ...], tensors: Mapping[str, Tensor]) -> None:
+    """Take over what `stored` returned."""
+    for name in names:
+        part = getattr(owner, name)
+        if isinstance(part, Tensor):
+            part.data.copy_(tensors[name])
+        elif isinstance(part, nn.Module):
+            part.load_state_dict(under(name, tensors))
+        elif isinstance(part, torch.optim.Optimizer):
+            load_optimizer_state(part, under(name, tensors))
+        else:
+            part.load_state(under(name, tensors))
+
+
+def _tensors(part: Any) -> Mapping[str, Tensor]:
+    if isinstance(part, nn.Module):
+        return part.state_dict()
+    return optimizer_state(part) if isinstance(part, torch.optim.Optimizer) else part.state()
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

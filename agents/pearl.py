@@ -16,71 +16,49 @@ full covariance; judged, the agent acts on the belief's mean once an episode is 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from metarl.agent import Plan, Shapes
-from metarl.agents import gaussian
+from metarl.agents import gaussian, sac
 from metarl.agents.encoder import Encoder
-from metarl.agents.networks import (
-    LOG_STD,
-    Normalizer,
-    TwinCritic,
-    load_modules,
-    load_optimizer_state,
-    mlp,
-    module_tensors,
-    named,
-    optimizer_state,
-    squashed_gaussian,
-    under,
-)
+from metarl.agents.networks import Normalizer, mlp, restore, stored
 from metarl.agents.replay import Replay, Transitions
 from metarl.errors import UserError
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
-_ACTS = ("normalizer", "encoder", "actor")  # the modules that a policy consists of
-_LEARNS = ("critic", "target", "predictor")  # those that only training needs
-Loss = tuple[Tensor, dict[str, Tensor]]  # and numbers to log
+_ACTS = ("normalizer", "encoder", "actor")  # what a policy consists of
+_LEARNS = (  # what else training needs
+    "critic", "target", "predictor", "log_temperature", "updates", "optimizer", "replay",
+)
 
 
 @dataclass(frozen=True)
-class Config:
-    """Hyperparameters of PEARL."""
+class Config(sac.Config):
+    """Hyperparameters of PEARL, beside those of soft actor-critic."""
 
     latent: int = 5  # numbers in z
     factor_rank: int = 1  # rank of a factor's precision; 0 makes it diagonal, as in the paper
-    hidden: int = 160  # units of a layer of policy and critics
-    layers: int = 2  # hidden layers of policy and critics
     encoder_hidden: int = 64  # units of a layer of the encoder
     encoder_layers: int = 2  # hidden layers of the encoder
     context_next_obs: bool = False  # the encoder sees next_obs; needed where dynamics vary
     tasks: int = 20  # train tasks of an iteration
     episodes: int = 2  # episodes of a trial: the first from the prior
     updates: int = 1100  # gradient steps of the critics in an iteration
-    policy_every: int = 3  # gradient steps of the critics for one of policy and temperature
     encoder_every: int = 4  # the same for one of encoder and predictor
     batch_tasks: int = 16  # tasks of a gradient step
     batch: int = 16  # transitions per task of a gradient step
     context: int = 32  # transitions per task that the belief is inferred from
     recent: int = 2  # newest trials of a task that the context is drawn from
     capacity: int = 20_000  # transitions kept per task
-    discount: float = 0.99  # per step
-    actor_rate: float = 7e-4  # Adam step of the policy and the temperature
-    critic_rate: float = 1e-3  # Adam step of the critics
     encoder_rate: float = 2e-3  # Adam step of the encoder and the reward predictor
     anneal: int = 0  # critics' steps in which Adam's steps shrink to a tenth; 0: they never do
     encoder_anneal: int = 0  # the same for the encoder and the predictor: z must settle early
-    target_rate: float = 0.005  # share of the critics that flows into their targets per step
     kl: float = 1e-4  # weight of KL(belief || prior) beside the squared error of predicted rewards
     predictor_hidden: int = 64  # units of a layer of the reward predictor
-    temperature: float = 0.1  # of the entropy bonus at the start; it is learned from there
-    entropy: float = 1.0  # target entropy, in units of minus the number of actions
-    max_gradient: float = 10.0  # norm that each network's gradient is clipped to
 
 
 class Belief(NamedTuple):
@@ -105,21 +83,15 @@ class Pearl:
         self.plan = Plan(config.tasks, 1, config.episodes)
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
         context = shapes.obs * (2 if c.context_next_obs else 1) + shapes.action + 1
-        hidden = [c.hidden] * c.layers
-        encoder_hidden = [c.encoder_hidden] * c.encoder_layers
-        inputs = shapes.obs + c.latent
+        hidden = [c.encoder_hidden] * c.encoder_layers
         self.normalizer = Normalizer(shapes.obs).to(device)
-        self.encoder = Encoder(context, encoder_hidden, c.latent, c.factor_rank, rng).to(device)
-        self.actor = mlp([inputs, *hidden, 2 * shapes.action], rng, nn.ReLU).to(device)
-        self.critic = TwinCritic(inputs + shapes.action, c.hidden, c.layers, rng).to(device)
-        self.target = TwinCritic(inputs + shapes.action, c.hidden, c.layers, rng).to(device)
-        self.target.load_state_dict(self.critic.state_dict())
-        self.target.requires_grad_(False)
+        self.encoder = Encoder(context, hidden, c.latent, c.factor_rank, rng).to(device)
+        self.nets = sac.networks(c, shapes.obs + c.latent, shapes.action, rng, device)
+        self.actor, self.critic, self.target, self.log_temperature = self.nets
         self.predictor = mlp(
             [2 * shapes.obs + shapes.action + c.latent, c.predictor_hidden, c.predictor_hidden, 1],
             rng, nn.SiLU,
         ).to(device)
-        self.log_temperature = nn.Parameter(torch.tensor(c.temperature, device=device).log())
         self._groups = {
             "encoder": [*self.encoder.parameters(), *self.predictor.parameters()],
             "critic": [*self.critic.parameters()],
@@ -143,8 +115,7 @@ class Pearl:
     @torch.no_grad()
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
         z = belief.z if noise is not None else self._settled(belief)
-        mean, log_std = self._policy(self.normalizer(obs), z)
-        return (mean if noise is None else mean + log_std.exp() * noise).tanh()
+        return sac.act(self.actor, (self.normalizer(obs), z), noise)
 
     @torch.no_grad()
     def infer(self, belief: Belief, step: Steps) -> Belief:
@@ -188,9 +159,7 @@ class Pearl:
         c, logs = self.config, []
         for first in range(0, c.updates, c.encoder_every):
             logs += self._update(first, min(c.encoder_every, c.updates - first), rng)
-        names = {name for log in logs for name in log}
-        seen = {name: [log[name] for log in logs if name in log] for name in sorted(names)}
-        return {name: torch.stack(values).mean().item() for name, values in seen.items()}
+        return sac.averaged(logs)
 
     def _anneal(self) -> None:
         c, done = self.config, int(self.updates)
@@ -214,14 +183,19 @@ class Pearl:
         logs = []
         for i, z in enumerate(hypotheses.view(count, -1, c.latent)):
             batch = Transitions(packed[i], self.shapes)
-            losses = {"critic": self._critic_loss(batch, z, rng)}
+            known, following = (batch.obs, z), (batch.next_obs, z)
+            target = sac.bellman_target(
+                self.nets, c, batch.reward, batch.terminated, following, rng
+            )
+            # At a z that is inferred, not moved.
+            losses = {"critic": sac.critic_loss(self.nets, known, batch.action, target)}
             if i == 0:
                 losses["encoder"] = self._encoder_loss(tasks[0], batch, rng)
             if (first + i) % c.policy_every == 0:
-                losses["policy"] = self._policy_loss(batch, z, rng)
-            log = self._descend({group: loss for group, (loss, _) in losses.items()})
-            for _, numbers in losses.values():
-                log |= {name: value.detach() for name, value in numbers.items()}
+                losses["policy"] = sac.policy_loss(self.nets, c, known, rng)
+            finite, log = sac.descend(self.optimizer, self._groups, losses, c.max_gradient)
+            if finite:
+                sac.follow(self.target, self.critic, c.target_rate)
             logs.append(log)
         return logs
 
@@ -231,9 +205,10 @@ class Pearl:
         c = self.config
         recent = c.recent * c.episodes * self.shapes.horizon
         belief = self._belief(self.replay.sample(tasks, c.context, rng, recent))
-        return gaussian.sample(*belief, self._normal(belief[1], rng))
+        noise = torch.randn(belief[1].shape, generator=rng, device=self.device)
+        return gaussian.sample(*belief, noise)
 
-    def _encoder_loss(self, tasks: Tensor, batch: Transitions, rng: torch.Generator) -> Loss:
+    def _encoder_loss(self, tasks: Tensor, batch: Transitions, rng: torch.Generator) -> sac.Loss:
         """The error of the rewards that a belief's mean predicts, and its KL to the prior."""
         c, length = self.config, self.config.episodes * self.shapes.horizon
         belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
@@ -244,61 +219,7 @@ class Pearl:
         kl = gaussian.kl_to_prior(mean, root).mean()
         return surprise + c.kl * kl, {"loss/prediction": surprise, "loss/kl": kl}
 
-    def _critic_loss(self, batch: Transitions, z: Tensor, rng: torch.Generator) -> Loss:
-        """The soft Bellman error at a z that is inferred, not moved."""
-        target = self._bellman_target(batch, z, rng)
-        values = self.critic(torch.cat([batch.obs, batch.action, z], 1))
-        loss = 0.5 * (values - target).square().sum(0).mean()
-        return loss, {"loss/critic": loss}
-
-    def _policy_loss(self, batch: Transitions, z: Tensor, rng: torch.Generator) -> Loss:
-        """The policy's and the temperature's; the critics are asked, not moved."""
-        mean, log_std = self._policy(batch.obs, z)
-        action, log_likelihood = squashed_gaussian(mean, log_std, self._normal(mean, rng))
-        value = self.critic(torch.cat([batch.obs, action, z], 1)).min(0).values
-        temperature = self.log_temperature.exp()
-        entropy = -log_likelihood.detach().mean()
-        policy = (temperature.detach() * log_likelihood - value).mean()
-        loss = policy + temperature * (entropy + self.config.entropy * self.shapes.action)
-        return loss, {"loss/actor": policy, "policy/temperature": temperature,
-                      "policy/entropy": entropy}
-
-    @torch.no_grad()
-    def _bellman_target(self, batch: Transitions, z: Tensor, rng: torch.Generator) -> Tensor:
-        mean, log_std = self._policy(batch.next_obs, z)
-        action, log_likelihood = squashed_gaussian(mean, log_std, self._normal(mean, rng))
-        value = self.target(torch.cat([batch.next_obs, action, z], 1)).min(0).values
-        value = value - self.log_temperature.exp() * log_likelihood
-        return batch.reward + self.config.discount * (1 - batch.terminated) * value
-
-    def _descend(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One step of the groups that have a loss, along their clipped gradients; none if one of
-        these is not finite."""
-        norms = []
-        for name, parameters in self._groups.items():
-            gradients = torch.autograd.grad(losses[name], parameters) if name in losses else ()
-            for parameter, gradient in zip_longest(parameters, gradients):
-                parameter.grad = gradient
-            if gradients:
-                norms.append(nn.utils.clip_grad_norm_(parameters, self.config.max_gradient))
-        norm = torch.stack(norms).norm()
-        finite = norm.isfinite()
-        if finite:
-            self.optimizer.step()
-            self._move_target()
-        return {"health/grad_norm": norm.nan_to_num(0, 0, 0), "health/nonfinite": (~finite).float()}
-
-    @torch.no_grad()
-    def _move_target(self) -> None:
-        pairs = zip(self.target.parameters(), self.critic.parameters(), strict=True)
-        for target, critic in pairs:
-            target.lerp_(critic, self.config.target_rate)
-
     # Parts.
-
-    def _policy(self, obs: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.actor(torch.cat([obs, z], 1)).chunk(2, 1)
-        return mean, log_std.clamp(*LOG_STD)
 
     def _belief(self, sample: tuple[Transitions, Tensor]) -> tuple[Tensor, Tensor]:
         context, known = sample
@@ -314,29 +235,19 @@ class Pearl:
         prior = torch.eye(self.config.latent, device=self.device)
         return prior + share[:, None, None] * precision, share[:, None] * weighted_mean
 
-    def _normal(self, like: Tensor, rng: torch.Generator) -> Tensor:
-        return torch.randn(like.shape, generator=rng, device=self.device)
-
     # State.
 
     def policy_state(self) -> dict[str, Tensor]:
-        return module_tensors(self, _ACTS)
+        return stored(self, _ACTS)
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        load_modules(self, _ACTS, state)
+        restore(self, _ACTS, state)
 
     def state(self) -> dict[str, Tensor]:
-        return {**module_tensors(self, _ACTS + _LEARNS), "updates": self.updates,
-                "log_temperature": self.log_temperature.detach(),
-                **named("optimizer", optimizer_state(self.optimizer)),
-                **named("replay", self.replay.state())}
+        return stored(self, _ACTS + _LEARNS)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        load_modules(self, _ACTS + _LEARNS, state)
-        self.log_temperature.data.copy_(state["log_temperature"])
-        self.updates.copy_(state["updates"])
-        load_optimizer_state(self.optimizer, under("optimizer", state))
-        self.replay.load_state(under("replay", state))
+        restore(self, _ACTS + _LEARNS, state)
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return belief._asdict()

@@ -24,6 +24,10 @@ class GruMemory(nn.Module):
         """The states (T, N, S) after each of the inputs (T, N, I), from a state (N, S)."""
         return self.gru(self.embed(inputs).tanh(), hidden[None])[0]
 
+    def step(self, inputs: Tensor, state: Tensor, cache: tuple = ()) -> tuple[Tensor, tuple]:
+        """The state (N, S) after one more input (N, I); the state is all that is kept."""
+        return self(inputs[None], state)[0], cache
+
     def trial(self, inputs: Tensor) -> Tensor:
         """The states (T + 1, N, S) before each step of a trial (T, N, I) and after its last."""
         start = inputs.new_zeros(inputs.shape[1], self.size)

@@ -1,42 +1,36 @@
-"""RL2: a recurrent policy that learns, in its state, to learn.
+"""RL2: a policy with a memory that learns, in its memory, to learn.
 
-A GRU reads everything that happens in a trial: observations, actions, rewards and where episodes
-end. Its state is kept from one episode of the trial to the next, so that improving what the whole
-trial earns makes the network explore a task and then exploit it. Duan et al., "RL2: Fast
-Reinforcement Learning via Slow Reinforcement Learning" (2016); Wang et al., "Learning to
-reinforcement learn" (2016). It is improved by Schulman et al., "Proximal Policy Optimization
-Algorithms" (2017), over whole trials: returns run across the ends of episodes.
+A GRU, or a causal transformer, reads everything that happens in a trial: observations, actions,
+rewards and where episodes end. What it remembers is kept from one episode of the trial to the
+next, so that improving what the whole trial earns makes it explore a task and then exploit it.
+Duan et al., "RL2: Fast Reinforcement Learning via Slow Reinforcement Learning" (2016); Wang et al.,
+"Learning to reinforcement learn" (2016). It is improved by PPO over whole trials: returns run
+across the ends of episodes.
 
 Differences: policy and value see the observation beside the state, which reads only what is past;
-rewards are scaled by the deviation of their discounted sums, observations normalised.
+rewards are scaled by the deviation of their discounted sums, observations normalised. Gradients
+flow back through a GRU for `unroll` steps, from the states that the trial was lived through with:
+a batch of many parts is unrolled faster than one of few whole trials with as many steps.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import ppo
-from metarl.agents.networks import (
-    Normalizer,
-    load_modules,
-    load_optimizer_state,
-    mlp,
-    module_tensors,
-    named,
-    optimizer_state,
-    policy_mlp,
-    under,
-)
+from metarl.agents.networks import Normalizer, mlp, policy_mlp, restore, stored
 from metarl.agents.recurrent import GruMemory
+from metarl.agents.transformer import Cache, TransformerMemory
+from metarl.errors import UserError
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
-_ACTS = ("normalizer", "scale", "memory", "actor")  # the modules that a policy consists of
-_LEARNS = ("critic",)  # those that only training needs
+_ACTS = ("normalizer", "scale", "memory", "actor")  # what a policy consists of
+_LEARNS = ("critic", "optimizer")  # what else training needs
 
 
 @dataclass(frozen=True)
@@ -46,23 +40,31 @@ class Config(ppo.Config):
     tasks: int = 64  # train tasks of an iteration
     replicas: int = 2  # rows per task
     episodes: int = 2  # episodes of a trial
-    memory: int = 128  # numbers in the recurrent state
-    embedding: int = 64  # units that each step is embedded into
+    minibatches: int = 16  # gradient steps of a pass, each on a share of the trials' parts
+    memory: Literal["gru", "transformer"] = "gru"  # what remembers the trial
+    state: int = 128  # numbers in the memory's state
+    embedding: int = 64  # units that each step is embedded into for the GRU
+    unroll: int = 50  # steps that gradients flow back through the GRU; 0: the whole trial
+    attention_layers: int = 2  # layers of the transformer
+    heads: int = 4  # of attention in each; they share `state`
     hidden: int = 128  # units of a layer of policy and value
     layers: int = 1  # hidden layers of policy and value
 
 
 class Belief(NamedTuple):
-    """The recurrent state."""
+    """The memory's state, and what a transformer reads of past steps."""
 
     state: Tensor  # (N, S)
+    cache: Cache = ()
 
 
 class Lived(NamedTuple):
-    """What an iteration's gradient steps learn from; rows second, as in `ppo.Judged`."""
+    """What an iteration's gradient steps learn from; rows second, as in `ppo.Judged`. They are
+    those of the trial, or parts of them with rows of their own."""
 
-    obs: Tensor  # (T + 1, N, O) normalised, the last one what followed
+    obs: Tensor  # (T, N, O) normalised
     inputs: Tensor  # (T, N, I) of the memory
+    state: Tensor  # (T, N, S) of the memory before each step
     action: Tensor
     log_likelihood: Tensor
     advantage: Tensor
@@ -81,17 +83,25 @@ class Rl2:
         inputs, hidden = shapes.obs + shapes.action + 2, [c.hidden] * c.layers
         self.normalizer = Normalizer(shapes.obs).to(device)
         self.scale = Normalizer(1).to(device)  # of discounted sums of rewards
-        self.memory = GruMemory(inputs, c.embedding, c.memory, rng).to(device)
-        mean = policy_mlp([shapes.obs + c.memory, *hidden, shapes.action], rng)
+        self.memory = self._memory(inputs, rng).to(device)
+        mean = policy_mlp([shapes.obs + c.state, *hidden, shapes.action], rng)
         self.actor = ppo.Actor(mean, shapes.action, c.std).to(device)
-        self.critic = mlp([shapes.obs + c.memory, *hidden, 1], rng, nn.Tanh).to(device)
+        self.critic = mlp([shapes.obs + c.state, *hidden, 1], rng, nn.Tanh).to(device)
         parameters = [p for m in (self.memory, self.actor, self.critic) for p in m.parameters()]
         self.optimizer = torch.optim.Adam(parameters, c.rate, eps=1e-5, fused=True)
+
+    def _memory(self, inputs: int, rng: torch.Generator) -> GruMemory | TransformerMemory:
+        c = self.config
+        if c.memory == "gru":
+            return GruMemory(inputs, c.embedding, c.state, rng)
+        if c.state % c.heads:
+            raise UserError(f"state {c.state} does not divide into {c.heads} heads")
+        return TransformerMemory(inputs, c.state, c.attention_layers, c.heads, rng)
 
     # Acting.
 
     def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Belief:
-        return Belief(torch.zeros(len(tasks) * replicas, self.config.memory, device=self.device))
+        return Belief(torch.zeros(len(tasks) * replicas, self.config.state, device=self.device))
 
     @torch.no_grad()
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
@@ -101,7 +111,7 @@ class Rl2:
     @torch.no_grad()
     def infer(self, belief: Belief, step: Steps) -> Belief:
         inputs = self._inputs(step.obs, step.action, step.reward, step.last)
-        return Belief(self.memory(inputs[None], belief.state)[0])
+        return Belief(*self.memory.step(inputs, *belief))
 
     def _inputs(self, obs: Tensor, action: Tensor, reward: Tensor, last: Tensor) -> Tensor:
         """What the memory reads of steps (..., N): (..., N, I)."""
@@ -114,8 +124,8 @@ class Rl2:
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         c, rng = self.config, torch_generator(seed, iteration, Role.LEARN, torch.device("cpu"))
         ppo.anneal(self.optimizer, c.rate, iteration, c.anneal)
-        lived = self._lived(trial)
-        rows = ppo.minibatches(trial.reward.shape[1], c, rng)
+        lived = self._parts(self._lived(trial))
+        rows = ppo.minibatches(lived.action.shape[1], c, rng)
         log = ppo.averaged([self._descend(lived, some) for some in rows])
         sums = ppo.discounted_sums(trial.reward.to(self.device), c.discount)
         if sums.isfinite().all():
@@ -129,37 +139,53 @@ class Rl2:
         obs = torch.cat([trial.obs, trial.next_obs[-1:]]).to(move)
         reward, last, action = trial.reward.to(move), trial.last.to(move), trial.action.to(move)
         inputs = self._inputs(obs[:-1], action, reward, last)
-        known = torch.cat([self.normalizer(obs), self.memory.trial(inputs)], -1)
+        obs, state = self.normalizer(obs), self.memory.trial(inputs)
+        known = torch.cat([obs, state], -1)
         value, reward = self.critic(known).squeeze(-1), reward * ppo.reward_scale(self.scale)
         judged = ppo.judged(action, reward, self.actor(known[:-1]), value, self.config)
-        return Lived(self.normalizer(obs), inputs, *judged)
+        return Lived(obs[:-1], inputs, state[:-1], *judged)
+
+    def _parts(self, lived: Lived) -> Lived:
+        """The same with `unroll` steps and more rows for a GRU; where that does not divide the
+        trial, parts overlap."""
+        length, unroll = len(lived.obs), self.config.unroll
+        if self.config.memory != "gru" or not 0 < unroll < length:
+            return lived
+        starts = torch.linspace(0, length - unroll, -(-length // unroll)).round().long()
+        return Lived(*(torch.cat([x[t : t + unroll] for t in starts], 1) for x in lived))
 
     def _descend(self, lived: Lived, rows: Tensor) -> ppo.Log:
-        """One gradient step on the trials of some rows."""
-        obs, inputs, *judged = (x[:, rows] for x in lived)
-        known = torch.cat([obs, self.memory.trial(inputs)], -1)[:-1]
+        """One gradient step on the trials, or their parts, of some rows."""
+        obs, inputs, state, *judged = (x[:, rows] for x in lived)
+        known = torch.cat([obs, self._states(inputs, state)], -1)
         value = self.critic(known).squeeze(-1)
         loss, log = ppo.loss(self.actor(known), value, ppo.Judged(*judged), self.config)
         return log | ppo.descend(self.optimizer, loss, self.config.max_gradient)
 
+    def _states(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The states (T, B, S) before each of some steps, the first of which is given."""
+        if isinstance(self.memory, GruMemory):
+            return torch.cat([state[:1], self.memory(inputs[:-1], state[0])])
+        return self.memory.trial(inputs[:-1])
+
     # State.
 
     def policy_state(self) -> dict[str, Tensor]:
-        return module_tensors(self, _ACTS)
+        return stored(self, _ACTS)
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        load_modules(self, _ACTS, state)
+        restore(self, _ACTS, state)
 
     def state(self) -> dict[str, Tensor]:
-        return {**module_tensors(self, _ACTS + _LEARNS),
-                **named("optimizer", optimizer_state(self.optimizer))}
+        return stored(self, _ACTS + _LEARNS)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        load_modules(self, _ACTS + _LEARNS, state)
-        load_optimizer_state(self.optimizer, under("optimizer", state))
+        restore(self, _ACTS + _LEARNS, state)
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
-        return belief._asdict()
+        return {"state": belief.state} | ({"cache": torch.cat(belief.cache, -2)}
+                                          if belief.cache else {})
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:
-        return Belief(tensors["state"].to(self.device))
+        cache = (tensors["cache"].to(self.device),) if "cache" in tensors else ()
+        return Belief(tensors["state"].to(self.device), cache)

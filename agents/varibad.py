@@ -24,22 +24,15 @@ from metarl.agent import Plan, Shapes
 from metarl.agents import ppo
 from metarl.agents.hypernetwork import HyperNetwork
 from metarl.agents.latent import Decoder, RecurrentEncoder, consecutive_kl
-from metarl.agents.networks import (
-    Normalizer,
-    load_modules,
-    load_optimizer_state,
-    mlp,
-    module_tensors,
-    named,
-    optimizer_state,
-    policy_mlp,
-    under,
-)
+from metarl.agents.networks import Normalizer, mlp, policy_mlp, restore, stored
+from metarl.agents.trials import Trials
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
-_ACTS = ("normalizer", "rewards", "encoder", "actor")  # the modules that a policy consists of
-_LEARNS = ("scale", "changes", "critic", "decoders")  # those that only training needs
+_ACTS = ("normalizer", "rewards", "encoder", "actor")  # what a policy consists of
+_LEARNS = (  # what else training needs
+    "scale", "changes", "critic", "decoders", "optimizer", "encoder_optimizer", "trials",
+)
 
 
 @dataclass(frozen=True)
@@ -47,11 +40,12 @@ class Config(ppo.Config):
     """Hyperparameters of VariBAD, beside those of PPO."""
 
     epochs: int = 4  # passes over an iteration's trials: cheap, as no memory is unrolled
+    minibatches: int = 16  # gradient steps of a pass, each on a share of the rows
     tasks: int = 64  # train tasks of an iteration
     replicas: int = 2  # rows per task
     episodes: int = 2  # episodes of a trial
     latent: int = 5  # numbers in z
-    memory: int = 128  # numbers in the recurrent state
+    state: int = 128  # numbers in the recurrent state
     embedding: int = 64  # units that each transition is embedded into
     hidden: int = 128  # units of a layer of policy and value
     layers: int = 2  # hidden layers of policy and value
@@ -92,7 +86,7 @@ class Varibad:
         self.rewards = Normalizer(1).to(device)
         self.scale = Normalizer(1).to(device)  # of discounted sums of rewards
         self.changes = Normalizer(shapes.obs).to(device)  # of observations within a step
-        encoder = RecurrentEncoder(width, c.embedding, c.memory, c.latent, rng)
+        encoder = RecurrentEncoder(width, c.embedding, c.state, c.latent, rng)
         decoders = {"reward": Decoder(c.latent, width - 1, c.decoder_hidden, 1, rng)}
         if c.decode_states:
             told = shapes.obs + shapes.action
@@ -105,8 +99,7 @@ class Varibad:
         self.optimizer = torch.optim.Adam(acting, c.rate, eps=1e-5, fused=True)
         knowing = [*self.encoder.parameters(), *self.decoders.parameters()]
         self.encoder_optimizer = torch.optim.Adam(knowing, c.encoder_rate, fused=True)
-        self.trials = torch.empty(0, length, width, device=device)  # (trials, T, F) newest last
-        self._capacity = max(1, c.buffer * 2**20 // (4 * length * width))
+        self.trials = Trials(length, width, c.buffer, device)
 
     def _head(
         self, made: Callable[..., nn.Sequential], outputs: int, rng: torch.Generator
@@ -123,7 +116,7 @@ class Varibad:
     @torch.no_grad()
     def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Belief:
         rows = len(tasks) * replicas
-        return self._belief(torch.zeros(rows, self.config.memory, device=self.device))
+        return self._belief(torch.zeros(rows, self.config.state, device=self.device))
 
     @torch.no_grad()
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
@@ -162,7 +155,7 @@ class Varibad:
         shares = ppo.minibatches(trial.reward.shape[1], c, rng)
         log = ppo.averaged([self._improve(known, lived, rows) for rows in shares])
         self._remember(trial)
-        if not len(self.trials):
+        if not self.trials:
             return log
         better = ppo.averaged([self._predict(rng) for _ in range(c.updates)])
         lost = max(log["health/nonfinite"], better.pop("health/nonfinite"))
@@ -197,13 +190,12 @@ class Varibad:
         self.changes.update(next_obs - obs)
         sums = ppo.discounted_sums(reward.squeeze(-1), self.config.discount)
         self.scale.update(sums[..., None])
-        self.trials = torch.cat([self.trials, packed.transpose(0, 1)])[-self._capacity :]
+        self.trials.add(packed)
 
     def _predict(self, rng: torch.Generator) -> ppo.Log:
         """One gradient step of encoder and decoders on some recent trials."""
         c = self.config
-        chosen = torch.randint(len(self.trials), (c.batch,), generator=rng)
-        trials = self.trials[chosen.to(self.device)].transpose(0, 1)  # (T, B, F)
+        trials = self.trials.sample(c.batch, rng)  # (T, B, F)
         errors, kl = self._elbo(trials, rng)
         loss = sum(errors.values(), start=c.kl * kl)
         health = ppo.descend(self.encoder_optimizer, loss, c.encoder_max_gradient)
@@ -235,21 +227,16 @@ class Varibad:
     # State.
 
     def policy_state(self) -> dict[str, Tensor]:
-        return module_tensors(self, _ACTS)
+        return stored(self, _ACTS)
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        load_modules(self, _ACTS, state)
+        restore(self, _ACTS, state)
 
     def state(self) -> dict[str, Tensor]:
-        return {**module_tensors(self, _ACTS + _LEARNS), "trials": self.trials,
-                **named("optimizer", optimizer_state(self.optimizer)),
-                **named("encoder_optimizer", optimizer_state(self.encoder_optimizer))}
+        return stored(self, _ACTS + _LEARNS)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        load_modules(self, _ACTS + _LEARNS, state)
-        load_optimizer_state(self.optimizer, under("optimizer", state))
-        load_optimizer_state(self.encoder_optimizer, under("encoder_optimizer", state))
-        self.trials = state["trials"].to(self.device)
+        restore(self, _ACTS + _LEARNS, state)
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return belief._asdict()

@@ -5,9 +5,6 @@
 
 from typing import Any
 
-# Where dynamics vary, a transition's end tells of the task what its reward does not.
-_SEES_NEXT = {"config": {"context_next_obs": True}}
-
 _ARM = {
     "tasks": 50, "episodes": 3, "updates": 850, "encoder_every": 2, "hidden": 128, "latent": 6,
     "encoder_hidden": 128, "context": 64, "discount": 0.95, "entropy": 0.5,
@@ -22,12 +19,17 @@ _MAML_ARM = {
                 "discount": 0.95, "hidden": 128},
 }
 
+# Where dynamics vary, a transition's end tells of the task what its reward does not.
+_DYNAMICS = ("ant-terrain", "hopper-params", "walker-params", "walker-terrain")
+
+# A gradient step for every few hundred env steps, as in the references; with one for every 6,400,
+# full unrolling and 200 steps an episode, RL2 had hardly begun to learn after 1.7 million.
+_ON_POLICY = {"tasks": 64, "replicas": 1, "minibatches": 16, "rate": 7e-4}
+
 # (agent, family) -> {group: {field: value}}
 PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
-    ("pearl", "ant-terrain"): _SEES_NEXT,
-    ("pearl", "hopper-params"): _SEES_NEXT,
-    ("pearl", "walker-params"): _SEES_NEXT,
-    ("pearl", "walker-terrain"): _SEES_NEXT,
+    **{("pearl", family): {"config": {"context_next_obs": True}} for family in _DYNAMICS},
+    **{("varibad", family): {"config": {"decode_states": True}} for family in _DYNAMICS},
     ("pearl", "insert"): {
         "options": {"steps": 300_000, "evaluate_every": 60_000},
         "config": _ARM | {"anneal": 17_000, "encoder_anneal": 8_500},
@@ -60,6 +62,30 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "options": {"steps": 8_000_000, "evaluate_every": 800_000, "evaluation_episodes": 2},
         "config": {"std": 0.5},
         "family": {"horizon": 100},
+    },
+    ("rl2", "cheetah-dir"): {
+        "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
+        "config": _ON_POLICY | {"epochs": 4},
+    },
+    ("rl2", "cheetah-vel"): {
+        "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
+        "config": _ON_POLICY | {"epochs": 4},
+    },
+    ("varibad", "cheetah-dir"): {
+        "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
+        "config": _ON_POLICY | {"epochs": 8},
+    },
+    ("varibad", "cheetah-vel"): {
+        "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
+        "config": _ON_POLICY | {"epochs": 4},
+    },
+    ("recurrent-sac", "cheetah-dir"): {
+        "options": {"steps": 800_000, "evaluate_every": 80_000, "evaluation_episodes": 2},
+        "config": {"hidden": 128, "updates": 800},
+    },
+    ("recurrent-sac", "cheetah-vel"): {
+        "options": {"steps": 800_000, "evaluate_every": 80_000, "evaluation_episodes": 2},
+        "config": {"hidden": 128, "updates": 800},
     },
 }
 

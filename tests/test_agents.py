@@ -18,9 +18,9 @@ from metarl.trial import Steps, Trial
 SHAPES = Shapes(obs=3, action=2, task=1, horizon=5)
 CPU = torch.device("cpu")
 # Small wherever an agent has such a setting.
-TINY = {"hidden": 16, "encoder_hidden": 16, "embedding": 8, "memory": 8, "tasks": 4, "replicas": 1,
+TINY = {"hidden": 16, "encoder_hidden": 16, "embedding": 8, "state": 8, "tasks": 4, "replicas": 1,
         "rollouts": 3, "updates": 6, "batch_tasks": 4, "batch": 8, "context": 8, "minibatches": 2,
-        "adapt_updates": 0.4}
+        "adapt_updates": 0.4, "memory_every": 3, "trials": 4}
 LEARNERS = [name for name in AGENTS if name != "scratch"]  # which learns when judged, not before
 
 

@@ -41,7 +41,7 @@ def test_the_memory_outlives_an_episode() -> None:
 def test_returns_run_across_the_ends_of_episodes() -> None:
     # A reward of 1 in the very last step of two episodes of 5 steps, discount 0.5, lambda 1 and a
     # value of nothing: seen from the first step it is worth 0.5^9, though an episode ends between.
-    agent = Rl2(Config(memory=8, hidden=8, discount=0.5, decay=1.0), SHAPES, 0, torch.device("cpu"))
+    agent = Rl2(Config(state=8, hidden=8, discount=0.5, decay=1.0), SHAPES, 0, torch.device("cpu"))
     with torch.no_grad():
         for parameter in agent.critic.parameters():
             parameter.zero_()
@@ -61,7 +61,7 @@ def test_the_likelihood_is_that_of_torch() -> None:
 
 def test_no_gradient_follows_a_ratio_that_has_gone_too_far() -> None:
     # Had the trials been 2.7 times less likely than now, a further increase would gain nothing.
-    agent = Rl2(Config(memory=8, hidden=8, max_gradient=1e9), SHAPES, 0, torch.device("cpu"))
+    agent = Rl2(Config(state=8, hidden=8, max_gradient=1e9), SHAPES, 0, torch.device("cpu"))
     data = agent._lived(lived(agent))
     far = data._replace(log_likelihood=data.log_likelihood - 1, advantage=data.advantage.abs())
     assert agent._descend(far, torch.arange(data.obs.shape[1]))["policy/clipped"] == 1.0
@@ -80,8 +80,8 @@ def test_rewards_are_scaled_by_the_deviation_of_their_discounted_sums() -> None:
 
 
 def test_after_training_the_second_episode_knows_where_to_go() -> None:
-    config = Config(tasks=32, replicas=2, memory=32, embedding=16, hidden=32, rate=3e-3, std=0.5,
-                    epochs=6)
+    config = Config(tasks=32, replicas=2, state=32, embedding=16, hidden=32, rate=3e-3, std=0.5,
+                    epochs=6, minibatches=4)
     agent = Rl2(config, SHAPES, 0, torch.device("cpu"))
     tasks = torch.linspace(-1, 1, 32)[:, None].double()
     worlds = Line(64)

@@ -17,9 +17,9 @@ from metarl.evaluate import evaluate
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Trial
 
-SMALL: dict[str, Any] = {"tasks": 32, "replicas": 2, "memory": 24, "batch": 16, "embedding": 16,
+SMALL: dict[str, Any] = {"tasks": 32, "replicas": 2, "state": 24, "batch": 16, "embedding": 16,
                          "hidden": 32, "latent": 2, "moments": 4, "decodes": 16,
-                         "encoder_rate": 5e-3}
+                         "encoder_rate": 5e-3, "minibatches": 4}
 
 
 def rng() -> torch.Generator:
@@ -106,8 +106,7 @@ def test_the_elbo_does_not_count_what_is_not_there() -> None:
 def test_no_transition_leads_from_an_episode_into_the_next() -> None:
     agent = tiny("varibad")
     trial = lived(agent)
-    agent._remember(trial)
-    obs, _, next_obs, _ = agent.trials.transpose(0, 1).split(agent._widths, -1)
+    obs, _, next_obs, _ = agent._packed(trial).split(agent._widths, -1)
     end = SHAPES.horizon - 1
     assert torch.equal(next_obs[end], trial.next_obs[end])
     assert (next_obs[end] != obs[end + 1]).any()
@@ -116,13 +115,15 @@ def test_no_transition_leads_from_an_episode_into_the_next() -> None:
 def test_the_newest_trials_are_kept_as_far_as_memory_goes() -> None:
     # A transition is 3 + 2 + 3 + 1 numbers of 4 bytes, a trial 10 of them: 360 bytes.
     agent = tiny("varibad")
-    assert agent._capacity == 64 * 2**20 // 360
-    agent._capacity = 6
+    assert agent.trials.capacity == 64 * 2**20 // 360
+    agent.trials.capacity = 6
     first, second = lived(agent, 0), lived(agent, 1)
     for trial in (first, second):
         agent._remember(trial)
-    kept = torch.cat([agent._packed(first)[:, 2:], agent._packed(second)], 1)
-    assert torch.equal(agent.trials, kept.transpose(0, 1))
+    # Of eight trials the first two are gone: the last two stand in their places.
+    old, new = agent._packed(first), agent._packed(second)
+    kept = torch.cat([new[:, 2:], old[:, 2:], new[:, :2]], 1)
+    assert torch.equal(agent.trials.state()["data"], kept.transpose(0, 1))
 
 
 def test_a_trial_that_is_not_finite_is_not_remembered() -> None:
@@ -205,7 +206,7 @@ def test_generated_weights_can_learn_to_tell_beliefs_apart() -> None:
 
 
 def test_with_every_option_it_goes_on_bit_for_bit_from_a_stored_state() -> None:
-    config = Config(tasks=4, replicas=1, memory=8, hypernetwork=8, decode_states=True, updates=3)
+    config = Config(tasks=4, replicas=1, state=8, hypernetwork=8, decode_states=True, updates=3)
     agent, successor = Varibad(config, SHAPES, 0, CPU), Varibad(config, SHAPES, 1, CPU)
     log = agent.learn(lived(agent), 0, 0)
     assert 0 < log["loss/change"] < 10

@@ -1,0 +1,217 @@
+"""Recurrent SAC: off-policy soft actor-critic on the memory of a trial, a plain strong baseline.
+
+A GRU reads observations, actions, rewards and where episodes end, and keeps its state from one
+episode of a trial to the next; policy and critics see the observation beside that state. Whole
+trials are replayed. A trial is one long episode: values run across the ends of its episodes. Ni et
+al., "Recurrent Model-Free RL Can Be a Strong Baseline for Many POMDPs" (ICML 2022).
+
+Differences: one GRU, which learns from the critics alone and has its own slow target, serves both
+policy and critics, not one each. It is unrolled for one gradient step of the critics in a few; the
+others reuse its states, on some moments of the same trials, and so cost no more than those of a
+memoryless agent. Critics are layer-normalised, observations and rewards normalised.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.agent import Plan, Shapes
+from metarl.agents import sac
+from metarl.agents.networks import Normalizer, restore, stored
+from metarl.agents.recurrent import GruMemory
+from metarl.agents.trials import Trials
+from metarl.errors import UserError
+from metarl.randomness import Draws, Role, torch_generator
+from metarl.trial import Steps, Trial
+
+_ACTS = ("normalizer", "rewards", "memory", "actor")  # what a policy consists of
+_LEARNS = (  # what else training needs
+    "critic", "target", "target_memory", "log_temperature", "optimizer", "trials",
+)
+
+
+@dataclass(frozen=True)
+class Config(sac.Config):
+    """Hyperparameters of recurrent SAC, beside those of soft actor-critic."""
+
+    tasks: int = 20  # train tasks of an iteration
+    replicas: int = 1  # rows per task
+    episodes: int = 2  # episodes of a trial
+    state: int = 128  # numbers in the recurrent state
+    embedding: int = 64  # units that each step is embedded into
+    updates: int = 400  # gradient steps of the critics in an iteration
+    memory_every: int = 16  # gradient steps of the critics for one through the memory
+    memory_rate: float = 1e-3  # Adam's step of the memory
+    trials: int = 16  # trials that the memory is unrolled over
+    batch: int = 256  # moments of these trials of a gradient step
+    buffer: int = 512  # MiB of trials that are kept
+
+
+class Belief(NamedTuple):
+    """The recurrent state."""
+
+    state: Tensor  # (N, S)
+
+
+class Moments(NamedTuple):
+    """Moments of trials, and what came of them."""
+
+    obs: Tensor  # (B, O) normalised
+    state: Tensor  # (B, S)
+    action: Tensor  # (B, A)
+    reward: Tensor  # (B,)
+    next_obs: Tensor  # (B, O) what the policy saw next, after an episode's end that of another
+    next_state: Tensor  # (B, S) of the slow memory
+
+
+class RecurrentSac:
+    """The agent `recurrent-sac`."""
+
+    Config = Config
+
+    def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
+        if min(config.policy_every, config.memory_every) < 1:
+            raise UserError("policy_every and memory_every must be at least 1")
+        self.config, self.shapes, self.device = config, shapes, device
+        self.plan = Plan(config.tasks, config.replicas, config.episodes)
+        c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
+        width = shapes.obs + shapes.action + 2
+        self.normalizer = Normalizer(shapes.obs).to(device)
+        self.rewards = Normalizer(1).to(device)
+        self.memory, self.target_memory = (
+            GruMemory(width, c.embedding, c.state, rng).to(device) for _ in range(2)
+        )
+        self.target_memory.load_state_dict(self.memory.state_dict())
+        self.nets = sac.networks(c, shapes.obs + c.state, shapes.action, rng, device)
+        self.actor, self.critic, self.target, self.log_temperature = self.nets
+        memory, critic = [*self.memory.parameters()], [*self.critic.parameters()]
+        policy = [*self.actor.parameters(), self.log_temperature]
+        self._groups = {"critic": memory + critic, "policy": policy}
+        self.optimizer = torch.optim.Adam([
+            {"params": memory, "lr": c.memory_rate}, {"params": critic, "lr": c.critic_rate},
+            {"params": policy, "lr": c.actor_rate},
+        ], fused=True)
+        self.trials = Trials(c.episodes * shapes.horizon + 1, width, c.buffer, device)
+
+    # Acting.
+
+    def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Belief:
+        return Belief(torch.zeros(len(tasks) * replicas, self.config.state, device=self.device))
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
+        return sac.act(self.actor, (self.normalizer(obs), belief.state), noise)
+
+    @torch.no_grad()
+    def infer(self, belief: Belief, step: Steps) -> Belief:
+        inputs = self._read(self._packed(step))
+        return Belief(self.memory(inputs[None], belief.state)[0])
+
+    def _packed(self, steps: Steps | Trial) -> Tensor:
+        """What is kept of steps (..., F): observation, action, reward, whether an episode ends."""
+        rest = torch.stack([steps.reward, steps.last.float()], -1)
+        return torch.cat([steps.obs, steps.action, rest], -1).to(self.device)
+
+    def _read(self, packed: Tensor) -> Tensor:
+        """The same steps (..., F) as the memory reads them, normalised."""
+        obs, action, reward, last = self._parts(packed)
+        return torch.cat([self.normalizer(obs), action, self.rewards(reward), last], -1)
+
+    def _parts(self, packed: Tensor) -> tuple[Tensor, ...]:
+        return packed.split([self.shapes.obs, self.shapes.action, 1, 1], -1)
+
+    # Learning.
+
+    def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
+        c, rng = self.config, torch_generator(seed, iteration, Role.LEARN, self.device)
+        lost = self._remember(trial)
+        if not self.trials:
+            return {"health/nonfinite": lost}
+        logs = []
+        for first in range(0, c.updates, c.memory_every):
+            logs += self._update(first, min(c.memory_every, c.updates - first), rng)
+        log = sac.averaged(logs)
+        return log | {"health/nonfinite": max(lost, log["health/nonfinite"])}
+
+    def _remember(self, trial: Trial) -> float:
+        """Keep the rows of a trial that are finite; the share of those that are not."""
+        packed = self._packed_trial(trial)
+        finite = packed.isfinite().all(2).all(0)
+        packed = packed[:, finite]
+        if finite.any():
+            obs, _, reward, _ = self._parts(packed[:-1])
+            self.normalizer.update(obs)
+            self.rewards.update(reward)
+            self.trials.add(packed)
+        return 1 - finite.float().mean().item()
+
+    def _packed_trial(self, trial: Trial) -> Tensor:
+        """The steps of a trial and, in a last row, what followed: (T + 1, N, F)."""
+        packed = self._packed(trial)
+        end = torch.zeros_like(packed[:1])
+        end[..., : self.shapes.obs] = trial.next_obs[-1]
+        return torch.cat([packed, end])
+
+    def _update(self, first: int, count: int, rng: torch.Generator) -> list[sac.Log]:
+        """Gradient steps `first`, `first` + 1, ... of an iteration, of which only the first moves
+        the memory; numbers to log of each."""
+        c = self.config
+        lived = self._unrolled(self.trials.sample(c.trials, rng))
+        settled = lived._replace(state=lived.state.detach())
+        places = torch.randint(
+            len(lived.reward), (count, c.batch), generator=rng, device=self.device
+        )
+        return [
+            self._step(first + i, Moments(*(x[place] for x in (settled if i else lived))), rng)
+            for i, place in enumerate(places)
+        ]
+
+    def _unrolled(self, trials: Tensor) -> Moments:
+        """All moments of some trials (T + 1, B, F), with states that gradients flow through."""
+        obs, action, reward, _ = self._parts(trials)
+        obs, inputs = self.normalizer(obs), self._read(trials[:-1])
+        states = self.memory.trial(inputs)
+        with torch.no_grad():
+            slow = self.target_memory.trial(inputs)
+        parts = (obs[:-1], states[:-1], action[:-1], reward[:-1], obs[1:], slow[1:])
+        moments = Moments(*(x.flatten(0, 1) for x in parts))
+        return moments._replace(reward=moments.reward.squeeze(1))
+
+    def _step(self, number: int, lived: Moments, rng: torch.Generator) -> sac.Log:
+        c, following = self.config, (lived.next_obs, lived.next_state)
+        # A trial goes on where an episode ends, and is cut off, not over, at its own end.
+        never = torch.zeros_like(lived.reward)
+        target = sac.bellman_target(self.nets, c, lived.reward, never, following, rng)
+        known = (lived.obs, lived.state)
+        losses = {"critic": sac.critic_loss(self.nets, known, lived.action, target)}
+        if number % c.policy_every == 0:
+            known = (lived.obs, lived.state.detach())
+            losses["policy"] = sac.policy_loss(self.nets, c, known, rng)
+        finite, log = sac.descend(self.optimizer, self._groups, losses, c.max_gradient)
+        if finite:
+            sac.follow(self.target, self.critic, c.target_rate)
+            sac.follow(self.target_memory, self.memory, c.target_rate)
+        return log
+
+    # State.
+
+    def policy_state(self) -> dict[str, Tensor]:
+        return stored(self, _ACTS)
+
+    def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
+        restore(self, _ACTS, state)
+
+    def state(self) -> dict[str, Tensor]:
+        return stored(self, _ACTS + _LEARNS)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        restore(self, _ACTS + _LEARNS, state)
+
+    def pack(self, belief: Belief) -> dict[str, Tensor]:
+        return belief._asdict()
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:
+        return Belief(tensors["state"].to(self.device))

@@ -1,0 +1,59 @@
+"""What PEARL offers beyond its defaults, and what keeps its context young and its entropy up."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_pearl import random_trial, tiny_agent
+
+from metarl.agents import sac
+from metarl.agents.pearl import Pearl
+from metarl.randomness import Draws
+
+
+def believed(agent: Pearl, moved: float) -> torch.Tensor:
+    """The belief after a step that led `moved` further than another."""
+    step = random_trial().step(0)
+    step = replace(step, next_obs=step.next_obs + moved)
+    prior = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
+    return agent.infer(prior, step).precision
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_where_a_step_led_tells_of_the_task_only_where_the_encoder_sees_it(sees: bool) -> None:
+    agent = tiny_agent(context_next_obs=sees)
+    assert torch.equal(believed(agent, 0.0), believed(agent, 1.0)) is not sees
+
+
+@pytest.mark.parametrize(("recent", "seen"), [(1, False), (2, True)])
+def test_the_context_is_drawn_from_recent_trials_alone(recent: int, seen: bool) -> None:
+    hypotheses = []
+    for old in (1, 2):  # lives that differ in their first trial
+        agent = tiny_agent(recent=recent)
+        agent.replay.add(random_trial(seed=old))
+        agent.replay.add(random_trial(seed=3))
+        hypotheses.append(agent._inferred(torch.arange(4), torch.Generator().manual_seed(0)))
+    assert torch.equal(*hypotheses) is not seen
+
+
+@pytest.mark.parametrize(("entropy", "rises"), [(-50.0, True), (50.0, False)])
+def test_the_temperature_rises_where_entropy_is_missing_and_falls_where_it_abounds(
+    entropy: float, rises: bool
+) -> None:
+    # The entropy aimed at is minus this for each action: far above, or far below, any policy's.
+    agent = tiny_agent(entropy=entropy, policy_every=1)
+    agent.learn(random_trial(), 0, 0)
+    assert (agent.log_temperature.exp().item() > 0.1) is rises
+
+
+def test_the_entropy_found_is_that_of_the_drawn_actions() -> None:
+    # A policy that always says mean 0, deviation 1: before tanh its entropy is 0.5 ln(2 pi e) for
+    # each of 2 actions, and tanh takes E[ln(1 - tanh(x)^2)] = -0.7494 from each.
+    agent = tiny_agent()
+    with torch.no_grad():
+        for parameter in agent.actor.parameters():
+            parameter.zero_()
+    rng = torch.Generator().manual_seed(0)
+    known = (torch.zeros(200_000, 3), torch.zeros(200_000, agent.config.latent))
+    _, log = sac.policy_loss(agent.nets, agent.config, known, rng)
+    assert log["policy/entropy"].item() == pytest.approx(2 * (1.4189 - 0.7494), abs=0.01)
