@@ -114,11 +114,7 @@ class _Rounds:
 
     def __init__(self, worlds: WorldsLike) -> None:
         self._worlds, self._count = worlds, 0
-        self.rows = worlds.rows
-
-    @property
-    def obs(self) -> Tensor:
-        return self._worlds.obs
+        self.rows, self.obs = worlds.rows, worlds.obs
 
     @property
     def shapes(self) -> Shapes:
@@ -129,11 +125,13 @@ class _Rounds:
 
     def reset(self, mask: Tensor | None = None, draws: Draws | None = None) -> Tensor:
         self._count = 0
-        return self._worlds.reset(mask, draws)
+        self.obs = self._worlds.reset(mask, draws)
+        return self.obs
 
     def step(self, action: Tensor) -> Steps:
         steps = self._worlds.step(action)
         self._count += 1
+        self.obs = self._worlds.obs
         ends = self._count % self.shapes.horizon == 0
         return replace(steps, last=torch.ones_like(steps.last)) if ends else steps
 
