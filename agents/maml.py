@@ -96,7 +96,8 @@ class Maml:
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         self.config, self.device = config, device
         self.plan = Plan(
-            config.tasks, config.rollouts, config.inner_steps + 1, noise_when_judged=True
+            config.tasks, config.rollouts, config.inner_steps + 1, noise_when_judged=True,
+            pools=True,
         )
         sizes = [shapes.obs, *[config.hidden] * config.layers, shapes.action]
         source = torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))

@@ -38,6 +38,7 @@ class Plan:
     replicas: int  # R, rows per task
     episodes: int  # K, episodes of a trial
     noise_when_judged: bool = False  # it needs its exploration noise in order to adapt
+    pools: bool = False  # the rows of one task share what they live in it
     sees_task: bool = False  # an oracle: it is told the task in `prior`, and reads it in a trial
 
     def env_steps(self, horizon: int) -> int:

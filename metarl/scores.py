@@ -21,7 +21,7 @@ EXPLOITING = "exploiting"  # its best after k episodes of exploration
 def rows(origin: Mapping[str, Any], document: Mapping[str, Any]) -> list[dict[str, str]]:
     """The rows of one evaluation. `origin` has the columns that are the same in all of them;
     `adapt_steps` counts the env steps that were lived in the task before the episode."""
-    lived = document["horizon"] * document["replicas"]
+    lived = document["horizon"] * document["rollouts"]
     parts = [(ADAPTING, 1, document)]
     if document.get("exploiting"):
         parts.append((EXPLOITING, 0, document["exploiting"]))

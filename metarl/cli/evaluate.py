@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from metarl import api
+from metarl.agent import Agent
 from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
 from metarl.collect import Switch
 from metarl.envs.family import Family, Split, sample_tasks
@@ -56,7 +57,7 @@ def run(argv: list[str]) -> int:
         parts = None if every else apart(worlds, agent, tasks, options.episodes, options.seed)
     document = {
         "run": str(found.path), "checkpoint": at.step, "switch_every": every,
-        **described(family, options.split, options.seed, tasks, agent.plan.replicas, result, parts),
+        **described(family, agent, options.split, options.seed, tasks, result, parts),
     }
     name = f"evaluations/{options.split}_step_{at.step:09d}_k{options.episodes}_n{count}" \
            f"_s{options.seed}{f'_switch{every}' if every else ''}.json"
@@ -75,12 +76,14 @@ def run(argv: list[str]) -> int:
 
 
 def described(
-    family: Family, split: Split, seed: int, tasks: Tensor, replicas: int, result: Evaluation,
+    family: Family, agent: Agent, split: Split, seed: int, tasks: Tensor, result: Evaluation,
     parts: Apart | None,
 ) -> dict[str, Any]:
     """An evaluation as JSON: per task what it earned, and all that a page needs to draw it."""
+    plan = agent.plan
     document = {
-        "split": split, "seed": seed, "replicas": replicas, "horizon": family.horizon,
+        "split": split, "seed": seed, "horizon": family.horizon,
+        "rollouts": plan.replicas if plan.pools else 1,  # that share what they live in a task
         "parameters": [p.name for p in family.parameters],
         "ranges": [{"name": p.name, "unit": p.unit, "meaning": p.meaning, "train": p.train,
                     "ood": p.ood, "values": p.values, "labels": p.labels}

@@ -72,14 +72,15 @@ class Bench:
             describe(self.root, job)
             finished = self._judge_scripted(job, folder) if job.agent == SCRIPTED else (
                 self._train(job, folder, lock) and self._judge(job, folder, lock))
-        except Exception as error:
-            self._fail(folder, f"{error}" or type(error).__name__)
-            return
-        if finished:
-            new = self._rows(job, folder)
-            scores.append(self.scores, new)
-            Run(folder).write_json("done.json", {"time": utc(), "rows": new})
-            self.say(f"done {job.key}")
+            if finished:
+                new = self._rows(job, folder)
+                scores.append(self.scores, new)
+                Run(folder).write_json("done.json", {"time": utc(), "rows": new})
+                self.say(f"done {job.key}")
+        except UserError as error:
+            self._fail(folder, str(error))
+        except Exception as error:  # whatever it is, the other jobs go on
+            self._fail(folder, f"{type(error).__name__}: {error}")
 
     def _train(self, job: Job, folder: Path, lock: TextIO) -> bool:
         """Begin the job's run, or go on with it; whether it is done."""
@@ -136,7 +137,7 @@ class Bench:
             Run(folder).write_json(
                 f"evaluations/{split}_step_000000000_k{job.episodes}_n{len(tasks)}_s0.json",
                 {"run": str(folder), "checkpoint": 0, "switch_every": 0,
-                 **described(family, split, 0, tasks, 1, result, parts)},
+                 **described(family, expert, split, 0, tasks, result, parts)},
             )
         return True
 
