@@ -19,7 +19,7 @@ _AGENTS = {
 _SPARE = ("#cc5fa8", "#5f7fa8", "#7fa85f", "#a87f5f")
 _STYLES = {"finetune": (0, (5, 2)), "blind": (0, (5, 2)), "scratch": (0, (5, 2)),
            "oracle": (0, (1, 1.5)), "scripted": (0, (1, 1.5))}
-_TILES = 6  # of a heat map along each axis
+_TILES = 5  # of a heat map along the training range of a parameter
 _MAP = "viridis"
 
 
@@ -186,7 +186,7 @@ def _over_one(
     ax.axvspan(*parameter.train, color=GRID, alpha=0.5, lw=0, label="training range")
     for label, (tasks, values) in agents.items():
         order = np.argsort(tasks[:, column])
-        ax.plot(tasks[order, column], values[order], "o-", ms=3.5, lw=1.2, color=paint[label],
+        ax.plot(tasks[order, column], values[order], "o", ms=3.5, lw=1.2, color=paint[label],
                 ls=_style(label), label=label)
     ax.set_xlabel(parameter.title)
     ax.set_ylabel(quantity)
@@ -195,10 +195,15 @@ def _over_one(
 
 
 def _edges(column: Array, parameter: Range) -> Array:
-    """The edges of tiles along a parameter: one tile for each choice, or equal ones."""
+    """The edges of tiles along a parameter: one tile for each choice; or equal ones, of which the
+    training range holds a whole number."""
     if parameter.values:
         return np.arange(len(parameter.values) + 1) - 0.5
-    return np.linspace(column.min(), column.max() + 1e-9, _TILES + 1)
+    low, high = parameter.train
+    width = (high - low) / _TILES or 1.0
+    below = max(np.ceil((low - column.min()) / width - 1e-9), 0)
+    above = max(np.ceil((column.max() - high) / width - 1e-9), 0)
+    return low + width * np.arange(-below, _TILES + above + 1)
 
 
 def _tiles(x: Array, y: Array, values: Array, edges: Sequence[Array]) -> Array:
@@ -263,11 +268,11 @@ def _grid(
         "ytick.labelcolor": INK, "axes.linewidth": 0.7, "xtick.major.width": 0.7,
         "ytick.major.width": 0.7, "figure.constrained_layout.use": True, "axes.facecolor": "none",
         "figure.facecolor": "none", "savefig.facecolor": "none", "legend.labelcolor": INK,
-        "svg.fonttype": "none", "svg.hashsalt": "metarl", "font.family": "DejaVu Sans",
+        "font.family": "DejaVu Sans",
     }
-    with plt.rc_context(style):
-        figure, axes = plt.subplots(
-            rows, columns, squeeze=False, figsize=(size[0] * columns, size[1] * rows), **shared)
+    plt.rcParams.update(style)  # for what is added to the figure, a colour bar say, too
+    figure, axes = plt.subplots(
+        rows, columns, squeeze=False, figsize=(size[0] * columns, size[1] * rows), **shared)
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_axisbelow(True)

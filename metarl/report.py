@@ -42,7 +42,7 @@ th { font-weight: 600; color: var(--muted); border-bottom: 2px solid var(--grid)
      white-space: normal; vertical-align: bottom; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%;
        margin-right: .55em; }
-.range { color: var(--muted); font-size: .88em; }
+.range { color: var(--muted); font-size: .85em; display: block; line-height: 1.2; }
 .better { color: #2a9d6e; font-weight: 600; } .worse { color: #d1495b; font-weight: 600; }
 code, pre { font: .88em ui-monospace, monospace; background: var(--soft); border-radius: 5px; }
 code { padding: .1em .35em; } pre { padding: .7rem .9rem; white-space: pre-wrap; }

@@ -19,7 +19,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -140,6 +140,33 @@ def is_held(folder: Path) -> bool:
             return not _lock(file)
     except FileNotFoundError:
         return False
+
+
+def work(
+    root: Path, jobs: Sequence[Job], do: Callable[[Job, TextIO], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Do every job that is neither done nor held by another process, under its lock, each at most
+    once; and none that another process has seen fail in the meantime."""
+    began, tried = time.time(), set[str]()
+    while not stop():
+        job = next((j for j in jobs if j.key not in tried and _is_open(root, j, began)), None)
+        if job is None:
+            return
+        with claim(root / job.key) as lock:
+            # Another process may have taken it, and even have done it, since we looked.
+            if lock is not None and _is_open(root, job, began, ours=True):
+                tried.add(job.key)
+                do(job, lock)
+
+
+def _is_open(root: Path, job: Job, began: float, ours: bool = False) -> bool:
+    """Whether a job is to be done; `ours`: it is we who hold its lock."""
+    folder = root / job.key
+    if (folder / "done.json").exists() or (not ours and is_held(folder)):
+        return False
+    failed = folder / "failed.json"
+    return not failed.exists() or failed.stat().st_mtime < began
 
 
 def load(name: str) -> list[Job]:

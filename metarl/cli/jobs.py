@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from metarl import api, scores
+from metarl import api, scores, study
 from metarl.cli.common import say
 from metarl.cli.evaluate import described
 from metarl.envs import FAMILIES
@@ -20,7 +20,7 @@ from metarl.errors import UserError, unknown
 from metarl.evaluate import apart, evaluate
 from metarl.run import Run, environment, this_command, utc
 from metarl.signals import EXIT_CODE
-from metarl.study import SCRIPTED, Job, claim, describe, standing, trained_run
+from metarl.study import SCRIPTED, Job, describe, trained_run
 from metarl.train import acting_threads
 
 _POLL = 0.5  # s between looks at a job's process
@@ -41,28 +41,7 @@ class Bench:
 
     def work(self, jobs: Sequence[Job]) -> None:
         """Do every job that is neither done nor held by another process, each at most once."""
-        began, tried = time.time(), set[str]()
-        while not self.stop():
-            job = next((job for job in jobs if job.key not in tried and self._open(job, began)),
-                       None)
-            if job is None:
-                return
-            with claim(self.root / job.key) as lock:
-                # Another process may have taken it, and even have done it, in the meantime.
-                if lock is None or not self._open(job, began, held=True):
-                    continue
-                tried.add(job.key)
-                self._do(job, lock)
-
-    def _open(self, job: Job, began: float, held: bool = False) -> bool:
-        """Whether a job is to be done: by us if `held`, who hold its lock."""
-        folder = self.root / job.key
-        condition = standing(self.root, job).condition
-        if condition == "done" or (condition == "running" and not held):
-            return False
-        failed = folder / "failed.json"
-        # What another process saw fail since we began need not fail here again.
-        return not failed.exists() or failed.stat().st_mtime < began
+        study.work(self.root, jobs, self._do, self.stop)
 
     def _do(self, job: Job, lock: TextIO) -> None:
         folder = self.root / job.key

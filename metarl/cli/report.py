@@ -1,5 +1,6 @@
 """`metarl report RUN|STUDY …`: what runs or studies did, as one self-contained page."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def run(argv: list[str]) -> int:
     groups = [_entries(what, options) for what in options.what]
     entries = _distinct([entry for group in groups for entry in group])
     path = options.out or _place(options, entries)
-    write(entries, " and ".join(options.what), path)
+    write(entries, path)
     if options.json:
         print_json({"runs": [str(entry.path) for entry in entries], "report": str(path)})
     else:
@@ -50,10 +51,10 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def write(entries: Sequence[Entry], title: str, path: Path) -> None:
+def write(entries: Sequence[Entry], path: Path) -> None:
     """Write the page of these agents to `path`."""
     families = list(dict.fromkeys(entry.family for entry in entries))
-    page = Page(_title(entries, title), _lead(entries))
+    page = Page(_title(entries), _lead(entries))
     seeds = min(_seeds(entries).values())
     if seeds < FEW:
         page.section("How far to trust this", paragraph(
@@ -65,7 +66,7 @@ def write(entries: Sequence[Entry], title: str, path: Path) -> None:
         if len(families) > 1:
             page.part(family)
         family_sections(page, mine)
-    page.section("Make it again", paragraph("The page itself:"), code(_command()),
+    page.section("Make it again", paragraph("The page itself:"), code(shlex.join(this_command())),
                  *_commands(entries))
     page.write(path, _footer(entries))
 
@@ -106,23 +107,22 @@ def _of_run(found: Run) -> Entry:
 
 
 def _distinct(entries: Sequence[Entry]) -> list[Entry]:
-    """Each directory once; of one name and seed several runs are told apart by a number."""
-    kept = {entry.path.resolve(): entry for entry in entries}
-    return list(kept.values())
+    """Each directory once."""
+    return list({entry.path.resolve(): entry for entry in entries}.values())
 
 
 def _place(options: Options, entries: Sequence[Entry]) -> Path:
     """Inside the run, if there is one alone; else beside the jobs, by the studies' names."""
     if len(entries) == 1:
         return entries[0].path / "report.html"
-    names = "_".join(Path(what).stem or what for what in options.what)
+    names = "_".join(Path(what).name.removesuffix(".py") for what in options.what)
     return options.root / f"{names}.html"
 
 
-def _title(entries: Sequence[Entry], title: str) -> str:
+def _title(entries: Sequence[Entry]) -> str:
     if len(entries) == 1:
         return f"{entries[0].label} on {entries[0].family}, seed {entries[0].seed}"
-    return f"Scoreboard: {title}"
+    return f"Scoreboard: {', '.join(dict.fromkeys(entry.family for entry in entries))}"
 
 
 def _lead(entries: Sequence[Entry]) -> str:
@@ -158,12 +158,6 @@ def _commands(entries: Sequence[Entry]) -> list[str]:
     listed = code("\n".join(lines))
     return [paragraph("What it shows:"), listed] if len(lines) == 1 else [
         folded(f"The {len(lines)} commands that trained what it shows", listed)]
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(this_command())
 
 
 def _footer(entries: Sequence[Entry]) -> str:

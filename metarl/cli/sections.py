@@ -77,7 +77,18 @@ def _scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
             "those it was trained on; those of the ood split lie beyond. Returns are interquartile "
             "means (the middle half), success is the mean; in brackets the 95 % interval by "
             "stratified bootstrap over seeds and tasks."),
-        table(columns, rows, markup=True), *_words(agents, asked[0]))
+        table(columns, rows, markup=True), *_lengths(agents), *_words(agents, asked[0]))
+
+
+def _lengths(agents: Agents) -> list[str]:
+    """A warning where episodes are longer for one agent than for another."""
+    steps = {name: {j.horizon for e in each for j in e.judged.values()}
+             for name, each in agents.items()}
+    if len(set().union(*steps.values())) < 2:
+        return []
+    told = ", ".join(f"{name} {' or '.join(map(str, sorted(h)))}" for name, h in steps.items())
+    return [paragraph(f"Episodes differ in length ({told} control steps), so that returns do not "
+                      "compare.", "warn")]
 
 
 def _words(agents: Agents, quantity: str) -> list[str]:
