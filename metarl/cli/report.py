@@ -1,6 +1,7 @@
 """`metarl report RUN|STUDY …`: what runs or studies did, as one self-contained page."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,8 @@ def write(entries: Sequence[Entry], path: Path) -> None:
     """Write the page of these agents to `path`."""
     families = list(dict.fromkeys(entry.family for entry in entries))
     page = Page(_title(entries), _lead(entries))
-    seeds = min(_seeds(entries).values())
-    if seeds < FEW:
-        page.section("How far to trust this", paragraph(
-            f"Some agents here have {seeds} seed{'s' if seeds > 1 else ''}, fewer than {FEW}: a "
-            "sanity check, not a comparison of agents. With one seed, the intervals speak of other "
-            "tasks alone, not of another training; with two to four they are too narrow.", "warn"))
+    if doubt := too_few(entries):
+        page.section("How far to trust this", paragraph(doubt, "warn"))
     for family in families:
         mine = [entry for entry in entries if entry.family == family]
         if len(families) > 1:
@@ -137,14 +134,15 @@ def _lead(entries: Sequence[Entry]) -> str:
             "into tasks that it had never met.")
 
 
-def _seeds(entries: Sequence[Entry]) -> dict[tuple[str, str], int]:
-    """How many seeds each agent has on each family; of a scripted policy one is all there is."""
-    found: dict[tuple[str, str], int] = {}
-    for entry in entries:
-        if entry.config is not None or len(entries) == 1:
-            key = entry.family, entry.label
-            found[key] = found.get(key, 0) + 1
-    return found or {("", ""): 1}
+def too_few(entries: Sequence[Entry]) -> str:
+    """A warning where there are too few seeds to compare; of a scripted policy one is all."""
+    trained = Counter((entry.family, entry.label) for entry in entries if entry.config is not None)
+    seeds = min(trained.values(), default=FEW)
+    if seeds >= FEW:
+        return ""
+    return (f"Some agents here have {seeds} seed{'s' if seeds > 1 else ''}, fewer than {FEW}: a "
+            "sanity check, not a comparison of agents. With one seed, the intervals speak of other "
+            "tasks alone, not of another training; with two to four they are too narrow.")
 
 
 def _commands(entries: Sequence[Entry]) -> list[str]:

@@ -39,7 +39,7 @@ def family_sections(page: Page, entries: Sequence[Entry]) -> None:
               if (kept := [entry for entry in each if entry.judged])}
     if judged:
         asked = quantities(entries)
-        _scores(page, judged, asked)
+        scores(page, judged, asked)
         _shots(page, judged, asked)
     _missing(page, entries)
     _learning(page, agents)
@@ -52,7 +52,7 @@ def family_sections(page: Page, entries: Sequence[Entry]) -> None:
             "Every setting of the run", code(json.dumps(entries[0].config, indent=2))))
 
 
-def _scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
+def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
     """The table: one row for each agent."""
     paint = figures.colours(list(agents))
     columns = ["agent", "seeds", "training: env steps", "training: minutes"]
