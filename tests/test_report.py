@@ -275,6 +275,13 @@ def test_returns_of_longer_episodes_are_not_compared_in_silence(tmp_path: Path) 
     assert "Episodes differ" not in table_of(each[:1], tmp_path)
 
 
+def test_a_rival_that_was_trained_for_less_is_told(tmp_path: Path) -> None:
+    each = [entry(name, 0, [0, 0, 1, 1.0], tmp_path) for name in ("pearl", "finetune")]
+    assert "fewer env steps" not in table_of(each, tmp_path)
+    each[1] = replace(each[1], metrics=({"env_steps": 80, "wall_s": 1.0},))  # 100 for pearl
+    assert "fewer env steps of training than pearl" in table_of(each, tmp_path)
+
+
 # The verb.
 
 

@@ -77,7 +77,8 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
             "those it was trained on; those of the ood split lie beyond. Returns are interquartile "
             "means (the middle half), success is the mean; in brackets the 95 % interval by "
             "stratified bootstrap over seeds and tasks."),
-        table(columns, rows, markup=True), *_lengths(agents), *_words(agents, asked[0]))
+        table(columns, rows, markup=True), *_lengths(agents), *_budgets(agents),
+        *_words(agents, asked[0]))
 
 
 def _lengths(agents: Agents) -> list[str]:
@@ -89,6 +90,16 @@ def _lengths(agents: Agents) -> list[str]:
     told = ", ".join(f"{name} {' or '.join(map(str, sorted(h)))}" for name, h in steps.items())
     return [paragraph(f"Episodes differ in length ({told} control steps), so that returns do not "
                       "compare.", "warn")]
+
+
+def _budgets(agents: Agents) -> list[str]:
+    """A warning where fine-tuning was trained for fewer env steps than what it is held against."""
+    steps = {name: float(np.mean([e.env_steps for e in each])) for name, each in agents.items()}
+    more = [name for name in agents if _learns_to_learn(name)
+            and steps[name] > 1.1 * steps.get(_RIVAL, np.inf)]
+    return [paragraph(f"The fine-tuned baseline had fewer env steps of training than "
+                      f"{', '.join(more)}: the comparison is not a fair one.", "warn")] if more \
+        else []
 
 
 def _words(agents: Agents, quantity: str) -> list[str]:
