@@ -70,7 +70,8 @@ class Maml:
         _check(config)
         self.config, self.device = config, device
         self.plan = Plan(
-            config.tasks, config.rollouts, config.inner_steps + 1, noise_when_judged=True
+            config.tasks, config.rollouts, config.inner_steps + 1, noise_when_judged=True,
+            pools=True,
         )
         sizes = [shapes.obs, *[config.hidden] * config.layers, shapes.action]
         source = torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))

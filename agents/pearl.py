@@ -149,6 +149,10 @@ class Pearl:
         z = gaussian.sample(belief.precision, belief.weighted_mean, noise)
         return belief._replace(z=torch.where(mask[:, None], z, belief.z))
 
+    def embed(self, belief: Belief) -> Tensor:
+        """The mean of each row's belief, (N, L)."""
+        return gaussian.solved(*belief[:2])[0]
+
     # Learning.
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:

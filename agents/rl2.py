@@ -119,6 +119,10 @@ class Rl2:
         rest = torch.stack([reward, last.float()], -1)
         return torch.cat([self.normalizer(obs), action.clamp(-1, 1), rest], -1)
 
+    def embed(self, belief: Belief) -> Tensor:
+        """The recurrent state of each row, (N, S)."""
+        return belief.state
+
     # Learning.
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:

@@ -146,6 +146,10 @@ class Varibad:
         normed = [self.normalizer(obs), action, self.normalizer(next_obs), self.rewards(reward)]
         return torch.cat(normed, -1)
 
+    def embed(self, belief: Belief) -> Tensor:
+        """The mean of each row's posterior, (N, L)."""
+        return belief.mean
+
     # Learning.
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:

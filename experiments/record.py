@@ -1,4 +1,4 @@
-"""Where measured figures go, a row each: experiments/results/benchmarks.csv and scores.csv."""
+"""Where measured figures go, a row each: experiments/results/benchmarks.csv."""
 
 import csv
 import os
@@ -6,19 +6,13 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 _ROOT = Path(__file__).resolve().parents[1]
-_RESULTS = _ROOT / "experiments" / "results"
-_SCORES = (
-    "family", "agent", "seed", "split", "episode", "return", "success", "env_steps", "wall_s",
-    "machine", "commit", "command",
-)
-_BENCHMARKS = (
+_FILE = _ROOT / "experiments" / "results" / "benchmarks.csv"
+_COLUMNS = (
     "name", "figure", "unit", "value", "baseline", "ratio", "machine", "commit", "command",
 )
 
@@ -34,35 +28,12 @@ def record(
     """Append one measured figure, with what it is compared to, and the machine, commit and
     command that made it."""
     numbers = ["" if number is None else f"{number:.4g}" for number in (value, baseline, ratio)]
-    _append("benchmarks.csv", _BENCHMARKS, [[name, figure, unit, *numbers, *_origin()]])
-
-
-def record_scores(
-    family: str, agent: str, seed: int, split: str, returns: Sequence[float],
-    successes: Sequence[float] | None, env_steps: int, wall_s: float,
-) -> None:
-    """Append what an agent scored in episodes 1 ... K, means over the tasks of a split. `wall_s`
-    is the wall time of the whole training."""
-    rows: list[list[Any]] = []
-    for k, value in enumerate(returns):
-        success = "" if successes is None else f"{successes[k]:.4f}"
-        rows.append([family, agent, seed, split, k + 1, f"{value:.3f}", success, env_steps,
-                     f"{wall_s:.0f}", *_origin()])
-    _append("scores.csv", _SCORES, rows)
-
-
-def _append(name: str, columns: Sequence[str], rows: list[list[Any]]) -> None:
-    file = _RESULTS / name
-    new = not file.exists()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", newline="", encoding="utf-8") as stream:
+    row = [name, figure, unit, *numbers, machine(), _COMMIT, _command()]
+    new = not _FILE.exists()
+    _FILE.parent.mkdir(parents=True, exist_ok=True)
+    with _FILE.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerows([list(columns), *rows] if new else rows)
-
-
-def _origin() -> list[str]:
-    """Machine, commit and command."""
-    return [machine(), _COMMIT, _command()]
+        writer.writerows([_COLUMNS, row] if new else [row])
 
 
 def machine() -> str:

@@ -18,9 +18,10 @@ VERBS = {
     "train": "meta-train an agent on a family of tasks",
     "resume": "go on with an interrupted run, bit for bit, or lengthen a finished one",
     "evaluate": "judge a run: returns of episodes 1 ... K on train, test or ood tasks",
+    "bench": "train and judge all that a study lists: agents, baselines, families, seeds",
     "adapt": "adapt a run to one task in a few episodes and keep the policy",
     "play": "let a run or an adapted policy act, and record a video",
-    "report": "write what a run did into one self-contained page",
+    "report": "write what runs or studies did into one self-contained page",
     "demo": "see it all work in a minute",
 }
 _USAGE = """usage: metarl VERB [options]

@@ -11,7 +11,7 @@ Training, evaluation, `metarl adapt`, a robot and a server all run the same loop
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class Plan:
     replicas: int  # R, rows per task
     episodes: int  # K, episodes of a trial
     noise_when_judged: bool = False  # it needs its exploration noise in order to adapt
+    pools: bool = False  # the rows of one task share what they live in it
     sees_task: bool = False  # an oracle: it is told the task in `prior`, and reads it in a trial
 
     def env_steps(self, horizon: int) -> int:
@@ -93,6 +94,15 @@ class Agent(Protocol):
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Any:
         """The belief that `pack` stored."""
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """An agent whose belief about a task is a vector that can be looked at."""
+
+    def embed(self, belief: Any) -> Tensor:
+        """What it knows of each row's task, (N, E)."""
         ...
 
 

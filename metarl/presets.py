@@ -45,6 +45,11 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "config": {"latent": 2, "updates": 1300, "anneal": 71_500, "encoder_anneal": 28_600,
                    "entropy": 0.5},
     },
+    ("pearl", "cheetah-dir"): {
+        "options": {"steps": 1_440_000, "evaluate_every": 160_000},
+        "config": {"latent": 2, "updates": 1300, "anneal": 234_000, "encoder_anneal": 46_800,
+                   "entropy": 0.5},
+    },
     ("pearl", "reach"): {
         "options": {"steps": 345_000, "evaluate_every": 37_500},
         "config": _ARM | {"discount": 0.9, "anneal": 39_100, "encoder_anneal": 16_300},

@@ -129,6 +129,10 @@ class Run:
         os.replace(temporary, file)
         return file
 
+    def read_json(self, name: str | Path) -> dict[str, Any]:
+        """What one JSON file of the run holds. Raises DamagedFile."""
+        return _read_json(self.path / name)
+
     def metrics(self) -> list[dict[str, Any]]:
         """Every complete line of metrics.jsonl; NaN was written as null."""
         return [line for line, _ in _complete_lines(self.path / "metrics.jsonl")]

@@ -1,29 +1,15 @@
-"""PEARL on the arm families that need touch: success after 1, 2 and 3 episodes, held out and ood.
+"""The arm families, against what brackets the agents: success after 1, 2 and 3 episodes.
 
-    python -m experiments.studies.arms [insert push ...] [--seeds 0 1 2] [--agents pearl scripted]
+    metarl bench arms [--families reach insert push] [--agents pearl finetune ...] [--seeds 3]
 
-The scripted policy is told the task; it shows what can be had.
+The baselines on SB3's SAC have as many env steps, gradient steps and units as PEARL; the scripted
+policy is told the task, and shows what can be had.
 """
 
-import argparse
+from metarl.study import grid
 
-from experiments.study import record_scripted, train_and_record
-
-
-def main() -> None:
-    """Train, judge, record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("families", nargs="*", default=["insert", "push"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--agents", nargs="+", default=["scripted", "pearl"])
-    options = parser.parse_args()
-    for family in options.families:
-        for agent in options.agents:
-            if agent == "scripted":
-                record_scripted(family)
-            else:
-                train_and_record(agent, family, options.seeds)
-
-
-if __name__ == "__main__":
-    main()
+STUDY = grid(
+    ["scripted", "pearl", "blind", "finetune", "scratch", "oracle"],
+    ["reach", "insert", "push"],
+    seeds=range(10),
+)

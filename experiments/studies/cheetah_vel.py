@@ -1,24 +1,8 @@
-"""PEARL on cheetah-vel: return after 2 episodes on 30 held-out target speeds.
+"""cheetah-vel: return after 1, 2 and 3 episodes on 30 held-out target speeds.
 
-    python -m experiments.studies.cheetah_vel [--seeds 0 1 2] [--device cpu] [--steps 440000]
+    metarl bench cheetah_vel [--agents pearl ...] [--seeds 3] [--device cuda]
 """
 
-import argparse
+from metarl.study import grid
 
-from experiments.study import train_and_record
-
-
-def main() -> None:
-    """Train, judge, record."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--steps", help="env steps, instead of the preset's")
-    options = parser.parse_args()
-    flags = ["--device", options.device]
-    flags += ["--steps", options.steps] if options.steps else []
-    train_and_record("pearl", "cheetah-vel", options.seeds, flags)
-
-
-if __name__ == "__main__":
-    main()
+STUDY = grid(["pearl", "blind", "finetune", "scratch", "oracle"], ["cheetah-vel"])

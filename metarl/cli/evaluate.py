@@ -7,19 +7,21 @@ from typing import Any
 from torch import Tensor
 
 from metarl import api
+from metarl.agent import Agent
 from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
 from metarl.collect import Switch
-from metarl.envs.family import Split, sample_tasks
+from metarl.envs.family import Family, Split, sample_tasks
 from metarl.envs.worlds import Worlds
 from metarl.errors import UserError
-from metarl.evaluate import Evaluation, evaluate
+from metarl.evaluate import Apart, Evaluation, apart, evaluate
 from metarl.statistics import interquartile_mean, interval
 from metarl.train import acting_threads
 
 _DESCRIPTION = """Judge the latest checkpoint of a run on the tasks of a split: return and outcomes
-of episodes 1 ... K, each in the same hidden task unless that changes on the way. Figures are
-interquartile means over tasks, with 95 % bootstrap intervals. The whole result is written into
-RUN/evaluations/ as JSON."""
+of episodes 1 ... K, each in the same hidden task unless that changes on the way; and, where it does
+not, exploration and exploitation apart: after k = 0 ... K episodes of exploring as in training,
+what one episode of the agent's best earns. Figures are interquartile means over tasks, with 95 %
+bootstrap intervals. The whole result, task by task, is written into RUN/evaluations/ as JSON."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,10 @@ def run(argv: list[str]) -> int:
     worlds = Worlds(family, count * agent.plan.replicas)
     with acting_threads():
         result = evaluate(worlds, agent, tasks, options.episodes, options.seed, switch=switch)
+        parts = None if every else apart(worlds, agent, tasks, options.episodes, options.seed)
     document = {
-        "run": str(found.path), "checkpoint": at.step, "split": options.split,
-        "seed": options.seed, "switch_every": every,
-        "parameters": [p.name for p in family.parameters],
-        "tasks": tasks.tolist(), "returns": result.returns.tolist(),
-        "outcomes": {name: values.tolist() for name, values in result.outcomes.items()},
-        "summary": _summary(result),
+        "run": str(found.path), "checkpoint": at.step, "switch_every": every,
+        **described(family, agent, options.split, options.seed, tasks, result, parts),
     }
     name = f"evaluations/{options.split}_step_{at.step:09d}_k{options.episodes}_n{count}" \
            f"_s{options.seed}{f'_switch{every}' if every else ''}.json"
@@ -69,17 +68,50 @@ def run(argv: list[str]) -> int:
         changing = f", others every {every} episodes" if every else ""
         show(f"{family.name}, {count} {options.split} tasks{changing}, checkpoint at env step "
              f"{at.step:,}")
-        show(_table(document["summary"]))
+        show(_table("episode, as it adapts", document["summary"]))
+        if parts:
+            show(_table("at its best, after", document["exploiting"]["summary"]))
         show(f"kept in {file}")
     return 0
 
 
-def _summary(result: Evaluation) -> list[dict[str, Any]]:
+def described(
+    family: Family, agent: Agent, split: Split, seed: int, tasks: Tensor, result: Evaluation,
+    parts: Apart | None,
+) -> dict[str, Any]:
+    """An evaluation as JSON: per task what it earned, and all that a page needs to draw it."""
+    plan = agent.plan
+    document = {
+        "split": split, "seed": seed, "horizon": family.horizon,
+        "rollouts": plan.replicas if plan.pools else 1,  # that share what they live in a task
+        "parameters": [p.name for p in family.parameters],
+        "ranges": [{"name": p.name, "unit": p.unit, "meaning": p.meaning, "train": p.train,
+                    "ood": p.ood, "values": p.values, "labels": p.labels}
+                   for p in family.parameters],
+        "tasks": tasks.tolist(), **_values(result, 1),
+    }
+    if parts:
+        document |= {"exploring": _values(parts.exploring, 1),
+                     "exploiting": _values(parts.exploiting, 0),
+                     "embedding": None if parts.embedding is None else parts.embedding.tolist()}
+    return document
+
+
+def _values(result: Evaluation, first: int) -> dict[str, Any]:
+    """Returns and outcomes, (K, M) each, and their summary, whose rows count from `first`."""
+    return {
+        "returns": result.returns.tolist(),
+        "outcomes": {name: values.tolist() for name, values in result.outcomes.items()},
+        "summary": _summary(result, first),
+    }
+
+
+def _summary(result: Evaluation, first: int) -> list[dict[str, Any]]:
     """For each episode the interquartile mean over tasks of return and outcomes, with its 95 %
     interval; of `success`, whose middle half says little, the plain mean."""
     rows = []
     for k in range(len(result.returns)):
-        row: dict[str, Any] = {"episode": k + 1, "return": _middle(result.returns[k])}
+        row: dict[str, Any] = {"episode": k + first, "return": _middle(result.returns[k])}
         for name, values in result.outcomes.items():
             row[name] = (
                 {"mean": values[k].nanmean().item()} if name == "success" else _middle(values[k])
@@ -97,10 +129,10 @@ def _middle(values: Tensor) -> dict[str, float]:
     return {"iqm": interquartile_mean(kept), "low": low, "high": high}
 
 
-def _table(summary: list[dict[str, Any]]) -> Any:
+def _table(title: str, summary: list[dict[str, Any]]) -> Any:
     names = [name for name in summary[0] if name != "episode"]
     heads = [[name] if name == "success" else [name, "95 % interval"] for name in names]
-    shown = table("episode", *(head for pair in heads for head in pair))
+    shown = table(title, *(head for pair in heads for head in pair))
     for row in summary:
         cells = []
         for value in (row[name] for name in names):

@@ -1,66 +1,168 @@
-"""`metarl report RUN`: what a run did, as one self-contained page."""
+"""`metarl report RUN|STUDY …`: what runs or studies did, as one self-contained page."""
 
-import json
+import shlex
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
-from metarl import report
-from metarl.cli.common import number, parse, print_json, show
-from metarl.run import DEFAULT_ROOT, Run, find
+from metarl.cli.common import parse, print_json, show
+from metarl.cli.sections import family_sections
+from metarl.errors import UserError, unknown
+from metarl.report import Page, code, folded, paragraph
+from metarl.run import DEFAULT_ROOT, Run, find, this_command
+from metarl.scoreboard import FEW, Entry, read
+from metarl.study import JOBS, load, studies, trained_run
 
-_DESCRIPTION = """Write what a run did into one HTML page without any other file: the learning
-curve, the k-shot curves of the evaluations that metarl evaluate has made, and the command."""
+_DESCRIPTION = """Write what runs and studies did into one HTML page without any other file: how
+well each agent does after k episodes in a new task, beside the baselines; how it learned; where it
+fails; how it fares beyond what it was trained on; and what it believes. It reads what metarl
+evaluate and metarl bench have kept, and computes no episode again."""
 
 
 @dataclass(frozen=True)
 class Options:
     """What to report on."""
 
-    run: tyro.conf.Positional[str]  # a run: its directory, part of its name, or `latest`
-    out: Path | None = None  # file to write; report.html inside the run by default
+    what: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN|STUDY")]
+    """Runs (a directory, part of its name, or `latest`) and studies, of which unfinished jobs are
+    left out."""
+    out: Path | None = None  # file to write; report.html inside the run or study by default
     runs: Path = DEFAULT_ROOT  # directory that runs are looked for in
+    root: Path = JOBS  # directory of the jobs of studies
     json: bool = False  # print the results as JSON
 
 
 def run(argv: list[str]) -> int:
     """Write the page."""
     options = parse("report", Options, argv, _DESCRIPTION)
-    found = find(options.run, options.runs)
-    path = options.out or found.path / "report.html"
-    write(found, path)
+    if not options.what:
+        raise UserError("RUN or STUDY missing; metarl report latest shows the newest run")
+    groups = [_entries(what, options) for what in options.what]
+    entries = _distinct([entry for group in groups for entry in group])
+    path = options.out or _place(options, entries)
+    write(entries, path)
     if options.json:
-        print_json({"run": str(found.path), "report": str(path)})
+        print_json({"runs": [str(entry.path) for entry in entries], "report": str(path)})
     else:
         show(f"page: {path}")
     return 0
 
 
-def write(run: Run, path: Path) -> None:
-    """Write the page of a run to `path`."""
-    config, status, metrics = run.config, run.status, run.metrics()
-    wall = metrics[-1]["wall_s"] if metrics else 0.0
-    page = report.Page(
-        f"{config['agent']} on {config['family']}, seed {config['seed']}",
-        f"{status['state']} at env step {status['step']:,}, after {wall / 60:.1f} minutes. One "
-        "seed: a sanity check, not a comparison of agents.",
-    )
-    if any(m.get("eval/return_pre") is not None for m in metrics):
-        page.section("Learning", report.picture(
-            report.learning_curve(metrics, {}), "learning curve"))
-    for file in sorted((run.path / "evaluations").glob("*.json")):
-        document = json.loads(file.read_text())
-        returns = np.array(document["returns"], float)
-        rows = [[str(k + 1), number(float(np.nanmean(r)))] for k, r in enumerate(returns)]
-        page.section(
-            f"Adaptation on {returns.shape[1]} {document['split']} tasks, checkpoint at env step "
-            f"{document['checkpoint']:,}",
-            report.table(["episode", "mean return"], rows),
-            report.picture(report.shot_curve({config["agent"]: returns}, {}, "return"),
-                           "k-shot curve"),
-        )
-    page.section("Configuration", report.code(json.dumps(config, indent=2)))
-    page.section("Make it again", report.code((run.path / "command.txt").read_text()))
-    page.write(path)
+def write(entries: Sequence[Entry], path: Path) -> None:
+    """Write the page of these agents to `path`."""
+    families = list(dict.fromkeys(entry.family for entry in entries))
+    page = Page(_title(entries), _lead(entries))
+    if doubt := too_few(entries):
+        page.section("How far to trust this", paragraph(doubt, "warn"))
+    for family in families:
+        mine = [entry for entry in entries if entry.family == family]
+        if len(families) > 1:
+            page.part(family)
+        family_sections(page, mine)
+    page.section("Make it again", paragraph("The page itself:"), code(shlex.join(this_command())),
+                 *_commands(entries))
+    page.write(path, _footer(entries))
+
+
+def _entries(what: str, options: Options) -> list[Entry]:
+    """The agents that a word of the command line means: a study's, or one run."""
+    is_study = what in studies() or what.endswith(".py")
+    if not is_study:
+        try:
+            return [_of_run(find(what, options.runs))]
+        except UserError as error:
+            if "." not in what or Path(what).exists():
+                raise _neither(what, error) from None
+    found = []
+    for job in load(what):
+        folder = options.root / job.key
+        made = trained_run(folder)
+        if (folder / "done.json").exists():
+            where = made.path if made else folder
+            found.append(read(where, job.family, job.name, job.seed, made))
+    if not found:
+        raise UserError(f"no job of {what} is done in {options.root}; begin with metarl bench "
+                        f"{what}")
+    return found
+
+
+def _neither(what: str, error: UserError) -> UserError:
+    """The near match among studies, where no run fits."""
+    if not str(error).startswith(("unknown run", "no run")):
+        return error
+    hint = str(unknown("run or study", what, studies()))
+    return UserError(hint) if "did you mean" in hint else error
+
+
+def _of_run(found: Run) -> Entry:
+    config = found.config
+    return read(found.path, config["family"], config["agent"], int(config["seed"]), found)
+
+
+def _distinct(entries: Sequence[Entry]) -> list[Entry]:
+    """Each directory once."""
+    return list({entry.path.resolve(): entry for entry in entries}.values())
+
+
+def _place(options: Options, entries: Sequence[Entry]) -> Path:
+    """Inside the run, if there is one alone; else beside the jobs, by the studies' names."""
+    if len(entries) == 1:
+        return entries[0].path / "report.html"
+    names = "_".join(Path(what).name.removesuffix(".py") for what in options.what)
+    return options.root / f"{names}.html"
+
+
+def _title(entries: Sequence[Entry]) -> str:
+    if len(entries) == 1:
+        return f"{entries[0].label} on {entries[0].family}, seed {entries[0].seed}"
+    return f"Scoreboard: {', '.join(dict.fromkeys(entry.family for entry in entries))}"
+
+
+def _lead(entries: Sequence[Entry]) -> str:
+    agents = dict.fromkeys(entry.label for entry in entries)
+    if len(entries) == 1:
+        entry = entries[0]
+        return (f"Trained for {entry.env_steps:,} env steps, {entry.wall_s / 60:.1f} minutes; then "
+                "put into tasks that it had never met.")
+    families = dict.fromkeys(entry.family for entry in entries)
+    return (f"{len(agents)} agents and baselines ({', '.join(agents)}) on "
+            f"{', '.join(families)}, {len(entries)} runs in all. Each was trained, frozen, and put "
+            "into tasks that it had never met.")
+
+
+def too_few(entries: Sequence[Entry]) -> str:
+    """A warning where there are too few seeds to compare; of a scripted policy one is all."""
+    trained = Counter((entry.family, entry.label) for entry in entries if entry.config is not None)
+    seeds = min(trained.values(), default=FEW)
+    if seeds >= FEW:
+        return ""
+    return (f"Some agents here have {seeds} seed{'s' if seeds > 1 else ''}, fewer than {FEW}: a "
+            "sanity check, not a comparison of agents. With one seed, the intervals speak of other "
+            "tasks alone, not of another training; with two to four they are too narrow.")
+
+
+def _commands(entries: Sequence[Entry]) -> list[str]:
+    """What trained each run, folded away where there are many."""
+    lines = [
+        (entry.path / "command.txt").read_text().strip()
+        for entry in entries if (entry.path / "command.txt").exists()
+    ]
+    if not lines:
+        return []
+    listed = code("\n".join(lines))
+    return [paragraph("What it shows:"), listed] if len(lines) == 1 else [
+        folded(f"The {len(lines)} commands that trained what it shows", listed)]
+
+
+def _footer(entries: Sequence[Entry]) -> str:
+    environments: list[dict[str, Any]] = [
+        Run(entry.path).environment for entry in entries if entry.config is not None]
+    commits = dict.fromkeys((e.get("commit") or "unknown")[:7] for e in environments)
+    machines = dict.fromkeys(f"{e['cores']} cores {e['cpu']}, {e['gpu'] or 'no GPU'}"
+                             for e in environments)
+    return (f"metarl {environments[0]['metarl'] if environments else ''}; commits "
+            f"{', '.join(commits)}; trained on {'; '.join(machines)}") if environments else ""

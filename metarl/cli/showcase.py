@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metarl import api, report
+from metarl import api, figures, report
 from metarl.agent import Agent
 from metarl.cli.common import number, print_json, say, show, table
 from metarl.cli.demo import Options
@@ -18,6 +18,8 @@ from metarl.envs.family import Family, named_task, sample_tasks
 from metarl.envs.worlds import Worlds
 from metarl.evaluate import Evaluation, evaluate
 from metarl.run import Run
+from metarl.scoreboard import learning, read
+from metarl.statistics import interquartile_mean, interval
 from metarl.train import acting_threads
 
 _AGENT, _FAMILY = "pearl", "reach"
@@ -145,26 +147,31 @@ def _write(
         f"Adaptation on {len(held_out.trained.returns[0])} held-out variants",
         *_shot_curves(held_out),
     )
-    level = {"oracle": held_out.oracle.returns.mean().item()}
-    page.section("Meta-training", report.picture(
-        report.learning_curve(made.metrics(), level), "learning curve"))
+    trained = learning(read(made.path, _FAMILY, _AGENT, 0, made))
+    if trained:
+        page.section("Meta-training", report.picture(
+            figures.learning_curves({_AGENT: [trained]}, "return after adaptation"),
+            "learning curve"))
     page.section("Make it again", report.code((made.path / "command.txt").read_text()))
     env = made.environment
     page.write(path, f"metarl {env['metarl']}, commit {env['commit']}, {env['cores']} cores")
 
 
 def _shot_curves(held_out: _Rivals) -> list[str]:
-    distance = "distance [m]"
-    returns = {"meta-trained": held_out.trained.returns.numpy(),
-               "untrained": held_out.untrained.returns.numpy()}
-    away = {"meta-trained": 100 * held_out.trained.outcomes[distance].numpy(),
-            "untrained": 100 * held_out.untrained.outcomes[distance].numpy()}
+    rivals = {_AGENT: held_out.trained, f"untrained {_AGENT}": held_out.untrained,
+              "oracle": held_out.oracle}
+    parts = {"return": {name: e.returns for name, e in rivals.items()},
+             "final distance [cm]": {name: 100 * e.outcomes["distance [m]"]
+                                     for name, e in rivals.items()}}
     success = held_out.trained.outcomes["success"].nanmean(1).tolist()
+    rows = {
+        quantity: [("", "episode in the new variant", {
+            name: [(interquartile_mean(row), *interval(row)) for row in values.numpy()]
+            for name, values in curves.items()})]
+        for quantity, curves in parts.items()
+    }
     return [
         report.paragraph("Success (within 2 cm at the end): " + ", ".join(
             f"{100 * s:.0f} % in episode {k}" for k, s in enumerate(success, 1)) + "."),
-        report.picture(report.shot_curve(
-            returns, {"oracle": held_out.oracle.returns.mean().item()}, "return"), "k-shot curve"),
-        report.picture(report.shot_curve(away, {"success": 2.0}, "final distance [cm]"),
-                       "distance by episode"),
+        report.picture(figures.shot_curves(rows, [1]), "k-shot curves"),
     ]

@@ -1,0 +1,10 @@
+"""cheetah-dir: return after 1, 2 and 3 episodes on its two tasks, forward and backward.
+
+    metarl bench cheetah_dir [--agents pearl ...] [--seeds 3] [--device cuda]
+
+It trains and judges on the same two tasks: adaptation, not generalisation.
+"""
+
+from metarl.study import grid
+
+STUDY = grid(["pearl", "blind", "finetune", "scratch", "oracle"], ["cheetah-dir"])

@@ -1,0 +1,171 @@
+"""`metarl bench STUDY`: do the jobs of a study that nobody has done yet."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.live import Live
+
+from metarl import scores
+from metarl.cli.common import number, parse, print_json, say, show, table
+from metarl.cli.jobs import Bench, spawn
+from metarl.display import is_lively
+from metarl.errors import UserError, unknown
+from metarl.signals import EXIT_CODE, stop_on_signals
+from metarl.study import JOBS, Job, Standing, load, standing
+
+_SCORES = Path("experiments") / "results" / "scores.csv"
+_MARKS = {"waiting": "·", "interrupted": "‖", "failed": "✗", "done": "✓"}
+
+_DESCRIPTION = """Train and judge all that a study lists: agents and baselines, on families, under
+seeds. A study is a module in experiments/studies, a file path.py, or package.module, with a list of
+jobs as its STUDY.
+
+A job whose directory says that it is done is left alone; one that was stopped or killed goes on
+where its run can be resumed. Ctrl-C saves and stops. Start it in several terminals, or on several
+machines with one file system: each takes jobs that nobody else holds. A job that fails is shown
+with its reason and does not stop the others; the next metarl bench tries it again."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which jobs, and where."""
+
+    study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
+    """A study: its name, path.py or package.module."""
+    families: tuple[str, ...] = ()  # only these of the study's families
+    agents: tuple[str, ...] = ()  # only these of its agents, or labels
+    seeds: int | None = None  # how many of its seeds, the first ones; all by default
+    device: str = "cpu"  # torch device of the agents, as cpu or cuda
+    root: Path = JOBS  # directory of all jobs
+    scores: Path | None = None  # CSV that rows are appended to; experiments/results by default
+    list: bool = False  # show the jobs and where they stand, and do nothing
+    json: bool = False  # print the results as JSON
+
+
+def run(argv: list[str]) -> int:
+    """Do them; 0 when all that could be done is done, 1 if some failed, 75 when stopped."""
+    options = parse("bench", Options, argv, _DESCRIPTION)
+    jobs = chosen(load(options.study), options)
+    if options.list:
+        return _tell(options, jobs, 0)
+    with stop_on_signals() as stop, _Table(options, jobs) as shown:
+        bench = Bench(options.root, _file(options), options.device,
+                      lambda words, folder, lock: spawn(words, folder, lock, shown.draw, stop),
+                      shown.say, stop)
+        bench.work(jobs)
+    if stop():
+        say("stopped; the same command goes on")
+    failed = any(standing(options.root, job).condition == "failed" for job in jobs)
+    return _tell(options, jobs, EXIT_CODE if stop() else int(failed))
+
+
+def chosen(jobs: Sequence[Job], options: Options) -> list[Job]:
+    """The jobs that the options leave. Raises UserError for a name that the study lacks."""
+    families = {job.family for job in jobs}
+    agents = {name for job in jobs for name in (job.agent, job.name)}
+    for kind, names, known in (("family", options.families, families),
+                               ("agent", options.agents, agents)):
+        for name in names:
+            if name not in known:
+                raise unknown(f"{kind} of {options.study}", name, known)
+    if options.seeds is not None and options.seeds < 1:
+        raise UserError("--seeds must be at least 1")
+    seeds = sorted({job.seed for job in jobs})[: options.seeds]
+    return [
+        job for job in jobs
+        if job.seed in seeds and (not options.families or job.family in options.families)
+        and (not options.agents or {job.agent, job.name} & {*options.agents})
+    ]
+
+
+def _file(options: Options) -> Path:
+    if options.scores is not None:
+        return options.scores
+    return _SCORES if _SCORES.parent.is_dir() else options.root / "scores.csv"
+
+
+class _Table:
+    """The table of all jobs: redrawn on a terminal, else told line by line. A context manager."""
+
+    def __init__(self, options: Options, jobs: Sequence[Job]) -> None:
+        self._options, self._jobs = options, jobs
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False)
+
+    def __enter__(self) -> "_Table":
+        if is_lively(self._console):
+            self._live.start()
+            self._console.show_cursor(True)
+            self.draw()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live.is_started:
+            self.draw()
+            self._live.stop()
+
+    def draw(self) -> None:
+        """Draw it as the directories are now."""
+        if self._live.is_started:
+            at = [standing(self._options.root, job) for job in self._jobs]
+            self._live.update(_grid(self._jobs, at), refresh=True)
+
+    def say(self, text: str) -> None:
+        """What has just happened."""
+        if self._live.is_started:
+            self.draw()
+        else:
+            say(text)
+
+
+def _grid(jobs: Sequence[Job], at: Sequence[Standing]) -> Any:
+    """A row for each family and agent, a mark for each seed, and what it scored so far."""
+    seeds = sorted({job.seed for job in jobs})
+    shown = table("family", "agent", *(f"s{seed}" for seed in seeds), "return", "success")
+    shown.columns[1].justify = "left"
+    found = {(job.family, job.name, job.seed): s for job, s in zip(jobs, at, strict=True)}
+    for family, name in dict.fromkeys((job.family, job.name) for job in jobs):
+        mine = [found.get((family, name, seed)) for seed in seeds]
+        marks = ["" if s is None else _MARKS.get(s.condition, f"{100 * s.share:.0f} %")
+                 for s in mine]
+        rows = [_last(s) for s in mine if s and s.rows]
+        shown.add_row(family, name, *marks, _average(rows, "return"), _average(rows, "success"))
+    shown.caption = ("return and success: on test tasks, exploiting after the last episode, mean "
+                     "over finished seeds\n✓ done  ‖ interrupted  ✗ failed  · waiting  % running")
+    return shown
+
+
+def _last(at: Standing) -> dict[str, str]:
+    """The row of scores on test tasks after the last episode; none if it was not judged there."""
+    rows = [r for r in at.rows if r["split"] == "test" and r["phase"] == scores.EXPLOITING]
+    return max(rows, key=lambda row: int(row["episode"]), default={})
+
+
+def _average(rows: Sequence[dict[str, str]], column: str) -> str:
+    values = [float(row[column]) for row in rows if row.get(column)]
+    return number(sum(values) / len(values)) if values else ""
+
+
+def _tell(options: Options, jobs: Sequence[Job], code: int) -> int:
+    """Print where all jobs stand; the exit code."""
+    at = [standing(options.root, job) for job in jobs]
+    if options.json:
+        print_json({"jobs": [
+            {**asdict(job), "directory": str(options.root / job.key), "condition": s.condition,
+             "share": s.share, "reason": s.reason, "rows": s.rows}
+            for job, s in zip(jobs, at, strict=True)
+        ]})
+        return code
+    show(_grid(jobs, at))
+    done = sum(s.condition == "done" for s in at)
+    show(f"{done} of {len(jobs)} jobs done, in {options.root}")
+    for job, s in zip(jobs, at, strict=True):
+        if s.condition == "failed":
+            show(f"✗ {job.key}: {s.reason}")
+    if done:
+        show(f"next: metarl report {options.study}")
+    return code

@@ -1,0 +1,296 @@
+"""The sections of a page about one family."""
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from metarl import figures
+from metarl.report import Page, code, folded, paragraph, picture, table
+from metarl.scoreboard import (
+    RETURN,
+    SUCCESS,
+    Band,
+    Entry,
+    aggregate,
+    bands,
+    compared,
+    distances,
+    learning,
+    pooled,
+    quantities,
+    values,
+)
+from metarl.statistics import interval
+
+Agents = Mapping[str, Sequence[Entry]]
+_RIVAL = "finetune"
+_BINS = 4  # of the distances of tasks out of distribution
+_NAMES = {SUCCESS: "success rate", RETURN: "return of an episode"}
+
+
+def family_sections(page: Page, entries: Sequence[Entry]) -> None:
+    """Append all that is known of the agents (entries by seed) on one family."""
+    agents: dict[str, list[Entry]] = {}
+    for entry in entries:
+        agents.setdefault(entry.label, []).append(entry)
+    judged = {name: kept for name, each in agents.items()
+              if (kept := [entry for entry in each if entry.judged])}
+    if judged:
+        asked = quantities(entries)
+        scores(page, judged, asked)
+        _shots(page, judged, asked)
+    _missing(page, entries)
+    _learning(page, agents)
+    if judged:
+        _where(page, judged, quantities(entries)[0])
+        _beyond(page, judged, quantities(entries)[0])
+        _beliefs(page, judged)
+    if len(entries) == 1 and entries[0].config is not None:
+        page.section("Configuration", folded(
+            "Every setting of the run", code(json.dumps(entries[0].config, indent=2))))
+
+
+def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
+    """The table: one row for each agent."""
+    paint = figures.colours(list(agents))
+    columns = ["agent", "seeds", "training: env steps", "training: minutes"]
+    columns += [f"{q}, {split}" for q in asked for split in ("test", "ood")]
+    columns += ["against fine-tuning"]
+    episodes = max(len(bands(each, "test", "exploiting", asked[0])) for each in agents.values()) - 1
+    rows = []
+    for name, each in agents.items():
+        cells = [f'<span class="dot" style="background:{paint[name]}"></span>{html.escape(name)}',
+                 str(len(each)), _average([e.env_steps for e in each], 0),
+                 _average([e.wall_s / 60 for e in each], 1)]
+        for q in asked:
+            for split in ("test", "ood"):
+                found = bands(each, split, "exploiting", q)
+                cells.append(_cell(found[-1], q) if found else "-")
+        rows.append([*cells, _verdict(name, each, agents, asked[0])])
+    page.section(
+        f"After {episodes} episodes in a new task",
+        paragraph(
+            f"Each agent explored a task that it had never met for up to {episodes} episodes; this "
+            "is what an episode of its best then earned. Tasks of the test split are drawn like "
+            "those it was trained on; those of the ood split lie beyond. Returns are interquartile "
+            "means (the middle half), success is the mean; in brackets the 95 % interval by "
+            "stratified bootstrap over seeds and tasks."),
+        table(columns, rows, markup=True), *_lengths(agents), *_budgets(agents),
+        *_words(agents, asked[0]))
+
+
+def _lengths(agents: Agents) -> list[str]:
+    """A warning where episodes are longer for one agent than for another."""
+    steps = {name: {j.horizon for e in each for j in e.judged.values()}
+             for name, each in agents.items()}
+    if len(set().union(*steps.values())) < 2:
+        return []
+    told = ", ".join(f"{name} {' or '.join(map(str, sorted(h)))}" for name, h in steps.items())
+    return [paragraph(f"Episodes differ in length ({told} control steps), so that returns do not "
+                      "compare.", "warn")]
+
+
+def _budgets(agents: Agents) -> list[str]:
+    """A warning where fine-tuning was trained for fewer env steps than what it is held against."""
+    steps = {name: float(np.mean([e.env_steps for e in each])) for name, each in agents.items()}
+    more = [name for name in agents if _learns_to_learn(name)
+            and steps[name] > 1.1 * steps.get(_RIVAL, np.inf)]
+    return [paragraph(f"The fine-tuned baseline had fewer env steps of training than "
+                      f"{', '.join(more)}: the comparison is not a fair one.", "warn")] if more \
+        else []
+
+
+def _words(agents: Agents, quantity: str) -> list[str]:
+    """What the table comes to, said plainly."""
+    if _RIVAL not in agents:
+        return [paragraph("No fine-tuned baseline was run here, so nothing on this page shows that "
+                          "meta-learning pays: add it with the agent finetune.", "note")]
+    found = {
+        name: gap for name, each in agents.items() if _learns_to_learn(name)
+        and (gap := compared(each, agents[_RIVAL], "test", quantity)) is not None
+    }
+    losers = [name for name, (low, _) in found.items() if low <= 0]
+    if losers:
+        return [paragraph(f"Meta-learning does not beat plain fine-tuning here for "
+                          f"{', '.join(losers)}: the interval of the difference does not lie above "
+                          "zero.", "warn")]
+    return [paragraph("Every meta-agent beats plain fine-tuning here: the intervals of the "
+                      "differences lie above zero.")] if found else []
+
+
+def _verdict(name: str, each: Sequence[Entry], agents: Agents, quantity: str) -> str:
+    if name == _RIVAL or _RIVAL not in agents:
+        return "-"
+    gap = compared(each, agents[_RIVAL], "test", quantity)
+    if gap is None:
+        return "-"
+    low, high = gap
+    kind, word = ("better", "better") if low > 0 else ("worse", "worse") if high < 0 else (
+        "", "no better")
+    return f'<span class="{kind}">{word}</span> <span class="range">{_span(gap, quantity)}</span>'
+
+
+def _learns_to_learn(name: str) -> bool:
+    """Whether this is a meta-agent, by its name: neither a baseline nor told the task."""
+    return name.split(" ")[0] not in ("blind", _RIVAL, "scratch", "oracle", "scripted")
+
+
+def _shots(page: Page, agents: Agents, asked: Sequence[str]) -> None:
+    """The k-shot curves: exploitation on test and ood tasks, and exploration."""
+    columns = [
+        ("held-out tasks, at its best", "test", "exploiting", "episodes explored before", 0),
+        ("beyond the training range, at its best", "ood", "exploiting", "episodes explored before",
+         0),
+        ("held-out tasks, while it explores", "test", "exploring", "episode of exploration", 1),
+    ]
+    columns = [c for c in columns if any(bands(each, c[1], c[2], RETURN) for each in
+                                         agents.values())]
+    if not columns:
+        return
+    rows = {
+        _NAMES[q]: [(title, x, {_titled(name, each): found for name, each in agents.items()
+                                if (found := bands(each, split, phase, q))})
+                    for title, split, phase, x, _ in columns]
+        for q in asked
+    }
+    page.section(
+        "How fast it adapts",
+        paragraph("At 0 the agent knows nothing of the task. Exploring, it acts as it did in "
+                  "training, with its noise; at its best, without. The two are measured apart: an "
+                  "agent may well earn little while it finds out. Shaded: 95 % intervals."),
+        picture(figures.shot_curves(rows, [c[4] for c in columns]), "k-shot curves"))
+
+
+def _titled(name: str, each: Sequence[Entry]) -> str:
+    """An agent's name, with how many rollouts one of its episodes consists of."""
+    shared = max((j.rollouts for e in each for j in e.judged.values()), default=1)
+    return f"{name} ({shared} rollouts each)" if shared > 1 else name
+
+
+def _missing(page: Page, entries: Sequence[Entry]) -> None:
+    lacking = [e for e in entries if not e.judged]
+    if not lacking:
+        return
+    why = "Some were judged by an older metarl that kept less. " if any(
+        e.outdated for e in lacking) else ""
+    page.section("Not judged yet", paragraph(
+        f"{why}To judge a run on tasks that it has never met:"),
+        code("\n".join(f"metarl evaluate {e.path} --split {split}" for e in lacking
+                       for split in ("test", "ood"))))
+
+
+def _learning(page: Page, agents: Agents) -> None:
+    """Learning curves against env steps and wall time."""
+    runs = {}
+    for name, each in agents.items():
+        found = []
+        for entry in each:
+            if points := learning(entry):
+                found.append(points)
+        if found:
+            runs[name] = found
+    if runs:
+        page.section(
+            "How it was trained",
+            paragraph("Return on the test tasks in the last episode of an evaluation, as training "
+                      "went on: against the env steps it cost, and against the clock. A thin line "
+                      "for each seed, a thick one for their mean. Wall times compare only where "
+                      "the machine was the same and had nothing else to do."),
+            picture(figures.learning_curves(runs, "return after adaptation"), "learning curves"))
+
+
+def _where(page: Page, agents: Agents, quantity: str) -> None:
+    """Which tasks are hard: performance over the task's parameters."""
+    found = {name: pooled(each, quantity) for name, each in agents.items()}
+    found = {name: parts for name, parts in found.items() if len(parts[2])}
+    if not found:
+        return
+    ranges = next(iter(found.values()))[0]
+    figure, names = figures.heat_maps(
+        {name: (tasks, earned) for name, (_, tasks, earned, _) in found.items()}, ranges,
+        _NAMES[quantity])
+    chosen = (f"Of the {len(ranges)} parameters that vary, the two on which the outcome depends "
+              "most. " if len(ranges) > 2 else "")
+    drawn = ("Each tile is the mean of the tasks in it, those of all splits; tiles without one are "
+             "left blank, and the dashed frame is the training range."
+             if len(names) > 1 else "Each point is one task, of any split.")
+    page.section(f"Where it does well: {' and '.join(n.replace('_', ' ') for n in names)}",
+                 paragraph(chosen + drawn), picture(figure, "performance over the tasks"))
+
+
+def _beyond(page: Page, agents: Agents, quantity: str) -> None:
+    """Performance against the distance from the training range."""
+    curves = {}
+    for name, each in agents.items():
+        points = _by_distance(each, quantity)
+        if len(points) > 1:
+            curves[name] = points
+    if curves:
+        page.section(
+            "Beyond what it was trained on",
+            paragraph("Each task's distance from the training range, each parameter in units of "
+                      "its range's width. At 0 are the held-out tasks inside it. The farther a "
+                      "curve stays up, the farther the agent can be trusted outside."),
+            picture(figures.distance_curves(curves, _NAMES[quantity]),
+                    "performance against distance"))
+
+
+def _by_distance(each: Sequence[Entry], quantity: str) -> list[tuple[float, Band]]:
+    """(mean distance, band) of the test tasks, and of the ood ones in groups of equal size."""
+    points, chosen = [], aggregate(quantity)
+    for split, groups in (("test", 1), ("ood", _BINS)):
+        found = values(each, split, "exploiting", quantity)
+        judged = next((e.judged[split] for e in each if split in e.judged), None)
+        if judged is None or not found.size or found.shape[2] > len(judged.tasks):
+            continue
+        far = distances(judged.tasks[: found.shape[2]], judged.ranges)
+        for group in np.array_split(np.argsort(far), groups):
+            if len(group):
+                last = found[-1][:, group]
+                points.append((float(far[group].mean()),
+                               (chosen(last), *interval(last, aggregate=chosen))))
+    return points
+
+
+def _beliefs(page: Page, agents: Agents) -> None:
+    """What agents with a belief vector know, in two dimensions."""
+    drawn, ranges = {}, ()
+    for name, each in agents.items():
+        parts = [j for split in ("train", "test", "ood")
+                 if (j := each[0].judged.get(split)) is not None]
+        vectors = [j.embedding for j in parts if j.embedding is not None]
+        if parts and len(vectors) == len(parts):
+            ranges = parts[0].ranges
+            outside = [np.full(len(j.tasks), j.split == "ood") for j in parts]
+            drawn[name] = (np.concatenate(vectors), np.concatenate([j.tasks for j in parts]),
+                           np.concatenate(outside))
+    if drawn:
+        page.section(
+            "What it believes",
+            paragraph("Each point is what the agent believes of one task after its last episode "
+                      "of exploration, seen along the two directions in which its beliefs vary "
+                      "most, and coloured by what is true (first seed). Where colours lie in "
+                      "order, the agent has found out what it was never told. R² is the share of "
+                      "the parameter that these two axes tell. Triangles are tasks beyond the "
+                      "training range."),
+            picture(figures.embeddings(drawn, ranges), "beliefs about tasks"))
+
+
+def _cell(band: Band, quantity: str) -> str:
+    return (f'{_value(band[0], quantity)} <span class="range">'
+            f"{_span(band[1:], quantity)}</span>")
+
+
+def _span(bounds: Sequence[float], quantity: str) -> str:
+    return f"[{', '.join(_value(b, quantity) for b in bounds)}]"
+
+
+def _value(value: float, quantity: str) -> str:
+    return f"{100 * value:.0f} %" if quantity == SUCCESS else f"{value:,.1f}"
+
+
+def _average(numbers: Sequence[float], digits: int) -> str:
+    mean = float(np.mean(numbers))
+    return f"{mean:,.{digits}f}" if mean else "-"

@@ -1,0 +1,237 @@
+"""What runs scored, read from their directories as arrays: nothing is computed again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.run import Run
+from metarl.statistics import Aggregate, difference, interquartile_mean, interval, mean
+
+Array = NDArray[np.floating]
+Band = tuple[float, float, float]  # an aggregate, and its 95 % interval
+RETURN, SUCCESS = "return", "success"
+FEW = 5  # seeds: below these an interval says little about the next seed
+
+
+@dataclass(frozen=True)
+class Range:
+    """A parameter of the tasks."""
+
+    name: str
+    unit: str
+    train: tuple[float, float]
+    values: tuple[float, ...] = ()  # all that it can be, where it is a choice
+    labels: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """As on an axis."""
+        return f"{self.name.replace('_', ' ')} [{self.unit}]" if self.unit else \
+            self.name.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One evaluation: M tasks of a split, and what they earned."""
+
+    split: str
+    checkpoint: int  # env steps of training behind it
+    tasks: Array  # (M, D)
+    ranges: tuple[Range, ...]  # (D)
+    curves: dict[str, dict[str, Array]]  # phase -> quantity -> (episodes, M)
+    embedding: Array | None  # (M, E)
+    horizon: int
+    rollouts: int  # that share what they live in a task, as MAML's do
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One agent under one seed."""
+
+    family: str
+    label: str
+    seed: int
+    judged: dict[str, Judged]  # by split
+    path: Path
+    metrics: tuple[Mapping[str, Any], ...] = ()
+    config: Mapping[str, Any] | None = None  # None: a scripted policy
+    outdated: bool = False  # it has evaluations that say too little to be drawn
+
+    @property
+    def env_steps(self) -> int:
+        """Of training."""
+        return int(self.metrics[-1]["env_steps"]) if self.metrics else 0
+
+    @property
+    def wall_s(self) -> float:
+        """Of training."""
+        return float(self.metrics[-1]["wall_s"]) if self.metrics else 0.0
+
+
+def read(folder: Path, family: str, label: str, seed: int, run: Run | None) -> Entry:
+    """What an agent scored: `folder` holds its evaluations, `run` its training, if there was any.
+    Of several evaluations of a split counts that of the newest checkpoint with most tasks."""
+    documents = [json.loads(f.read_bytes()) for f in sorted(folder.glob("evaluations/*.json"))]
+    usable = [d for d in documents if d.get("exploiting") and d.get("ranges")]
+    usable.sort(key=lambda d: (d["checkpoint"], len(d["tasks"]), len(d["returns"])))
+    judged = {d["split"]: _judged(d) for d in usable}
+    return Entry(
+        family, label, seed, judged, folder, tuple(run.metrics()) if run else (),
+        run.config if run else None,
+        outdated=any("ranges" not in document for document in documents),
+    )
+
+
+Learning = tuple[Array, Array, Array]  # env steps, wall time [s], return after adaptation
+
+
+def learning(entry: Entry) -> Learning | None:
+    """The evaluations on test tasks during training; None where there was none."""
+    points = [m for m in entry.metrics if m.get("eval/return_post") is not None]
+    if not points:
+        return None
+    steps, wall, earned = (_array([m[name] for m in points])
+                           for name in ("env_steps", "wall_s", "eval/return_post"))
+    return steps, wall, earned
+
+
+def quantities(entries: Sequence[Entry]) -> list[str]:
+    """Success, where the family has one, and return."""
+    has = any(SUCCESS in j.curves["exploiting"] for e in entries for j in e.judged.values())
+    return [SUCCESS, RETURN] if has else [RETURN]
+
+
+def values(entries: Sequence[Entry], split: str, phase: str, quantity: str) -> Array:
+    """What one agent earned under S seeds, (episodes, S, M): the tasks and the episodes that all
+    have, as far as they are finite."""
+    found = [curve for e in entries if split in e.judged
+             and (curve := e.judged[split].curves[phase].get(quantity)) is not None]
+    if not found:
+        return np.empty((0, 0, 0))
+    episodes, tasks = (min(curve.shape[i] for curve in found) for i in (0, 1))
+    stacked = np.stack([curve[:episodes, :tasks] for curve in found], 1)
+    # Larger sets of tasks begin with the smaller ones, so that column m is one task for all.
+    return stacked[:, :, np.isfinite(stacked).all((0, 1))]
+
+
+def aggregate(quantity: str) -> Aggregate:
+    """How a quantity is summed up."""
+    return mean if quantity == SUCCESS else interquartile_mean
+
+
+def bands(entries: Sequence[Entry], split: str, phase: str, quantity: str) -> list[Band]:
+    """The aggregate of each episode over seeds and tasks, with its interval."""
+    chosen = aggregate(quantity)
+    return [
+        (chosen(row), *interval(row, aggregate=chosen))
+        for row in values(entries, split, phase, quantity) if row.size
+    ]
+
+
+def compared(
+    entries: Sequence[Entry], others: Sequence[Entry], split: str, quantity: str
+) -> tuple[float, float] | None:
+    """The interval of how far one agent lies above another at its best, after the last episode
+    that both have; None where one was not judged."""
+    mine, theirs = (values(each, split, "exploiting", quantity) for each in (entries, others))
+    if not mine.size or not theirs.size:
+        return None
+    last, tasks = min(len(mine), len(theirs)) - 1, min(mine.shape[2], theirs.shape[2])
+    return difference(mine[last, :, :tasks], theirs[last, :, :tasks],
+                      aggregate=aggregate(quantity))
+
+
+def pooled(
+    entries: Sequence[Entry], quantity: str
+) -> tuple[tuple[Range, ...], Array, Array, list[str]]:
+    """Every task that an agent was judged on: the parameters, the tasks (n, D), what it earned in
+    each at its best after the last episode (n,), mean over seeds, and each one's split."""
+    ranges: tuple[Range, ...] = ()
+    tasks, earned, splits = [], [], []
+    for split in ("train", "test", "ood"):
+        found = [e.judged[split] for e in entries if split in e.judged
+                 and quantity in e.judged[split].curves["exploiting"]]
+        if not found:
+            continue
+        count = min(len(judged.tasks) for judged in found)
+        last = [judged.curves["exploiting"][quantity][-1, :count] for judged in found]
+        ranges = found[0].ranges
+        tasks.append(found[0].tasks[:count])
+        earned.append(np.mean(last, 0))
+        splits += [split] * count
+    if not tasks:
+        return (), np.empty((0, 0)), np.empty(0), []
+    return ranges, np.concatenate(tasks), np.concatenate(earned), splits
+
+
+def distances(tasks: Array, ranges: Sequence[Range]) -> Array:
+    """How far tasks (n, D) lie outside the training range, (n,): 0 inside; else the Euclidean
+    distance to it, each parameter in units of its range's width."""
+    squares = np.zeros(len(tasks))
+    for column, parameter in zip(tasks.T, ranges, strict=True):
+        low, high = parameter.train
+        if not parameter.values and high > low:
+            squares += ((column - column.clip(low, high)) / (high - low)) ** 2
+    return np.sqrt(squares)
+
+
+def principal(vectors: Array) -> tuple[Array, Array]:
+    """The two directions in which vectors (n, E) vary most: coordinates (n, 2), and the shares of
+    the variance that they hold, (2,)."""
+    centred = vectors - vectors.mean(0)
+    if centred.shape[1] < 2:
+        centred = np.pad(centred, ((0, 0), (0, 2 - centred.shape[1])))
+    left, scales, right = np.linalg.svd(centred, full_matrices=False)
+    # A direction and its opposite are the same: the sign that makes the largest weight positive.
+    signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(1)])
+    shares = scales**2 / max(float((scales**2).sum()), 1e-12)
+    return (left * scales * signs)[:, :2], shares[:2]
+
+
+def explained(values: Array, coordinates: Array) -> float:
+    """The share of the variance of values (n,) that is linear in coordinates (n, 2)."""
+    inputs = np.column_stack([coordinates, np.ones(len(values))])
+    rest = values - inputs @ np.linalg.lstsq(inputs, values, rcond=None)[0]
+    return float(1 - rest.var() / values.var()) if values.var() > 0 else 0.0
+
+
+def dependence(values: Array, parameter: Array, bins: int = 4) -> float:
+    """The share of the variance of values (n,) that lies between equally filled bins of a
+    parameter (n,)."""
+    if not values.var() > 0:
+        return 0.0
+    edges = np.quantile(parameter, np.linspace(0, 1, bins + 1)[1:-1])
+    which = np.searchsorted(edges, parameter, side="right")
+    between = sum(
+        (which == b).sum() * (values[which == b].mean() - values.mean()) ** 2
+        for b in np.unique(which)
+    )
+    return float(between / len(values) / values.var())
+
+
+def _judged(document: Mapping[str, Any]) -> Judged:
+    parts = {"adapting": document, "exploring": document["exploring"],
+             "exploiting": document["exploiting"]}
+    ranges = tuple(
+        Range(r["name"], r["unit"], tuple(r["train"]), tuple(r["values"]), tuple(r["labels"]))
+        for r in document["ranges"]
+    )
+    embedding = document.get("embedding")
+    return Judged(
+        document["split"], document["checkpoint"], _array(document["tasks"]), ranges,
+        {phase: {RETURN: _array(part["returns"]),
+                 **{name: _array(v) for name, v in part["outcomes"].items()}}
+         for phase, part in parts.items()},
+        None if embedding is None else _array(embedding), document["horizon"],
+        document["rollouts"],
+    )
+
+
+def _array(rows: Any) -> Array:
+    """Numbers, with NaN where JSON has null."""
+    return np.array(rows, dtype=np.float64)

@@ -1,0 +1,327 @@
+"""The page about runs and studies: its figures by hand, and that it stands alone."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from test_agents import Line, tiny
+from tiny import train
+
+from metarl import figures, scoreboard
+from metarl.__main__ import main
+from metarl.agent import Embeds
+from metarl.agents import AGENTS
+from metarl.cli.report import too_few, write
+from metarl.cli.sections import scores
+from metarl.evaluate import Apart, apart
+from metarl.randomness import Draws
+from metarl.report import Page, picture
+from metarl.run import Run, find
+from metarl.scoreboard import Entry, Judged, Range, bands, compared, distances, values
+from metarl.statistics import difference, interval, mean
+from metarl.trial import Steps
+
+GOAL = Range("goal_x", "m", (0.0, 2.0))
+SHAPE = Range("shape", "", (0.0, 1.0), (0.0, 1.0), ("box", "ring"))
+TASKS = np.array([[0.1, 0], [0.9, 1], [1.5, 0], [1.9, 1]])
+
+
+def judged(split: str, last: list[float], embedding: bool = False, **more: Any) -> Judged:
+    """An evaluation of 4 tasks, after none and after 1 episode of exploration."""
+    curves = {"success": np.array([[0.0] * 4, last]), "return": np.array([[-9.0] * 4, last])}
+    tasks = TASKS + (2.0 if split == "ood" else 0.0) * np.array([1, 0])
+    made = Judged(
+        split, 100, tasks, (GOAL, SHAPE),
+        {"exploiting": curves, "exploring": {n: c[:1] for n, c in curves.items()},
+         "adapting": {n: c[:1] for n, c in curves.items()}},
+        np.column_stack([tasks[:, 0], tasks[:, 1], tasks[:, 0]]) if embedding else None, 5, 1)
+    return replace(made, **more)
+
+
+def entry(label: str, seed: int, last: list[float], path: Path, **more: Any) -> Entry:
+    metrics = tuple({"env_steps": n, "wall_s": n / 10, "eval/return_post": float(n)}
+                    for n in (50, 100))
+    parts = {split: judged(split, last, label == "pearl", **more) for split in ("test", "ood")}
+    return Entry("reach", label, seed, parts, path / f"{label}{seed}", metrics)
+
+
+def page(entries: list[Entry], path: Path) -> str:
+    write(entries, path / "page.html")
+    return (path / "page.html").read_text()
+
+
+def table_of(entries: list[Entry], path: Path) -> str:
+    """The table of scores alone, and what is said below it."""
+    made, agents = Page("", ""), {e.label: [x for x in entries if x.label == e.label]
+                                  for e in entries}
+    scores(made, agents, ["success", "return"])
+    made.write(path / "table.html")
+    return (path / "table.html").read_text()
+
+
+# Evaluation.
+
+
+class Episodic(Line):
+    """The line, where an episode pays 1 for every step before a row falls at its own time."""
+
+    def __init__(self, rows: int, falls: int) -> None:
+        super().__init__(rows)
+        self.falls = falls
+
+    def reset(self, mask: Any = None, draws: Draws | None = None) -> torch.Tensor:
+        self.age = 0
+        return super().reset(mask, draws)
+
+    def step(self, action: torch.Tensor) -> Steps:
+        steps = super().step(action)
+        self.age += 1
+        fell = self.age % self.falls == 0
+        return replace(steps, reward=torch.ones(self.rows), last=steps.last | fell)
+
+
+class Diary:
+    """What was done with an agent: exploring or not, and the ends that it was told of."""
+
+    def __init__(self, agent: Any) -> None:
+        self._agent, self.noisy, self.ends = agent, [], []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._agent, name)
+
+    def act(self, obs: torch.Tensor, belief: Any, noise: Any) -> torch.Tensor:
+        self.noisy.append(noise is not None)
+        return self._agent.act(obs, belief, noise)
+
+    def infer(self, belief: Any, step: Steps) -> Any:
+        self.ends.append(bool(step.last.any()))
+        return self._agent.infer(belief, step)
+
+
+def judge(name: str, episodes: int = 2, worlds: Any = None) -> tuple[Apart, Diary]:
+    agent = Diary(tiny(name))
+    replicas = agent.plan.replicas
+    tasks = torch.tensor([[-0.5], [0.0], [0.5]]).double()
+    return apart(worlds or Line(3 * replicas), cast(Any, agent), tasks, episodes, seed=0), agent
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_agent_is_judged_exploring_and_at_its_best(name: str) -> None:
+    result, diary = judge(name)
+    assert result.exploring.returns.shape == (2, 3)
+    assert result.exploiting.returns.shape == (3, 3)  # before, after one, after two
+    assert result.exploiting.returns.isfinite().all()
+    # Horizon 5: its best, exploration, its best, exploration, its best.
+    assert diary.noisy == [False] * 5 + [True] * 5 + [False] * 5 + [True] * 5 + [False] * 5
+    # The end of an episode of its best teaches it nothing: it is not even told.
+    assert sum(diary.ends) == 2
+
+
+@pytest.mark.parametrize("name", [n for n in AGENTS if isinstance(tiny(n), Embeds)])
+def test_a_belief_that_is_a_vector_is_kept_for_each_task(name: str) -> None:
+    embedding = judge(name)[0].embedding
+    assert embedding is not None and embedding.shape[0] == 3 and embedding.isfinite().all()
+
+
+def test_the_memories_of_pearl_rl2_and_varibad_can_be_looked_at() -> None:
+    assert {"pearl", "rl2", "varibad"} <= {n for n in AGENTS if isinstance(tiny(n), Embeds)}
+    assert judge("blind")[0].embedding is None
+
+
+def test_episodes_that_end_early_count_the_first_and_end_with_the_budget() -> None:
+    # A row falls every 2 steps: of 5 steps the first episode has 2, which pay 2.
+    result, diary = judge("pearl", episodes=1, worlds=Episodic(3, falls=2))
+    assert (result.exploring.returns == 2).all() and (result.exploiting.returns == 2).all()
+    # It explores for 5 steps, is told of both falls, and that the fifth step is the last.
+    # Before, at its best, it was told of the 2 steps that ended nothing.
+    assert diary.ends[:2] == [False, False]
+    assert diary.ends[2:7] == [False, True, False, True, True]
+
+
+def test_only_maml_pools_what_its_rollouts_live() -> None:
+    assert [name for name in AGENTS if tiny(name).plan.pools] == ["maml"]
+
+
+# Numbers.
+
+
+def test_success_is_summed_up_by_the_mean_and_return_by_the_middle_half(tmp_path: Path) -> None:
+    each = [entry("pearl", seed, [0, 1, 1, 9.0], tmp_path) for seed in range(2)]
+    # Eight numbers 0 0 1 1 1 1 9 9: the mean is 22 / 8; of the middle four, 1 1 1 1, it is 1.
+    assert bands(each, "test", "exploiting", "success")[-1][0] == 2.75
+    assert bands(each, "test", "exploiting", "return")[-1][0] == 1.0
+
+
+def test_the_interval_of_a_mean_is_that_of_the_binomial_nearly() -> None:
+    # 50 successes of 100 tasks under one seed: 0.5 +- 1.96 * sqrt(0.25 / 100) = 0.5 +- 0.098.
+    low, high = interval(np.repeat([0.0, 1.0], 50)[None], aggregate=mean)
+    assert low == pytest.approx(0.402, abs=0.015) and high == pytest.approx(0.598, abs=0.015)
+
+
+def test_a_difference_lies_above_zero_where_one_is_surely_better() -> None:
+    # Seeds that agree leave nothing to chance: the interval is the difference itself.
+    better, worse = np.full((3, 4), 5.0), np.full((2, 4), 2.0)
+    assert difference(better, worse) == (3.0, 3.0)
+    noise = np.random.default_rng(0).normal(size=(2, 5, 40))
+    low, high = difference(noise[0], noise[1])
+    assert low < 0 < high
+
+
+def test_only_tasks_that_all_seeds_have_and_survived_count(tmp_path: Path) -> None:
+    whole, short = (entry("pearl", seed, [1, 2, 3, 4.0], tmp_path) for seed in range(2))
+    curves = {"exploiting": {"return": np.array([[1, 2, np.nan]])}}
+    short = replace(short, judged={"test": replace(short.judged["test"], curves=curves)})
+    found = values([whole, short], "test", "exploiting", "return")
+    # One episode in common, three tasks in common, of which one was lost under a seed.
+    assert found.tolist() == [[[-9, -9], [1, 2]]]
+
+
+def test_the_distance_from_the_training_range_counts_in_its_widths() -> None:
+    other = Range("mass", "kg", (1.0, 2.0))
+    tasks = np.array([[1.0, 1, 1.5], [8.0, 0, 1.5], [-2.0, 1, 1.0], [8.0, 0, 6.0]])
+    # Goal 0 ... 2: 8 is three widths out, -2 one. Mass 1 ... 2: 6 is four out; 3, 4 -> 5.
+    assert distances(tasks, (GOAL, SHAPE, other)).tolist() == [0, 3, 1, 5]
+
+
+def test_two_axes_hold_what_varies_most_and_tell_what_is_linear_in_them() -> None:
+    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    circle = np.column_stack([3 * np.cos(angle), np.zeros(40), np.sin(angle)])
+    points, shares = scoreboard.principal(circle)
+    assert shares.tolist() == pytest.approx([0.9, 0.1])  # 9 and 1 of 10
+    assert np.allclose(abs(points[:, 0]), abs(circle[:, 0]))
+    assert scoreboard.explained(np.cos(angle), points) == pytest.approx(1)
+    assert scoreboard.explained(np.cos(2 * angle), points) == pytest.approx(0, abs=1e-9)
+
+
+def test_performance_depends_on_the_parameter_that_parts_it() -> None:
+    x, y = (part.ravel() for part in np.meshgrid(np.arange(8.0), np.arange(8.0)))
+    assert scoreboard.dependence((x >= 4).astype(float), x) == pytest.approx(1)
+    assert scoreboard.dependence((x >= 4).astype(float), y) == pytest.approx(0)
+
+
+def test_tiles_hold_means_and_keep_to_the_training_range() -> None:
+    edges = [figures._edges(TASKS[:, 0], GOAL), figures._edges(TASKS[:, 1], SHAPE)]
+    assert edges[0].tolist() == pytest.approx([0, 0.4, 0.8, 1.2, 1.6, 2.0])
+    assert edges[1].tolist() == [-0.5, 0.5, 1.5]
+    tiles = figures._tiles(TASKS[:, 0], TASKS[:, 1], np.array([1.0, 2, 3, 4]), edges)
+    nothing = np.nan
+    assert np.array_equal(tiles, [[1, nothing, nothing, 3, nothing],
+                                  [nothing, nothing, 2, nothing, 4]], equal_nan=True)
+    assert figures._edges(np.array([-0.1, 2.5]), GOAL).tolist() == pytest.approx(
+        [-0.4, 0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8])
+
+
+# The page.
+
+
+def external(text: str) -> list[str]:
+    """What in a page a browser would fetch: all but data, fragments and what is never asked for."""
+    text = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    found = re.findall(r"""(?:src|href|srcset|action)\s*=\s*["']([^"']*)""", text)
+    found += re.findall(r"""url\(\s*["']?([^)"']*)""", text) + re.findall(r"@import[^;]*", text)
+    found += re.findall(r"https?://[^\s\"'<]*", text)
+    return [what for what in found if not what.startswith(("data:", "#"))]
+
+
+def test_the_page_fetches_nothing_runs_nothing_and_follows_light_and_dark(tmp_path: Path) -> None:
+    each = [entry(label, seed, [0, 0, 1, 1.0], tmp_path) for label in ("pearl", "finetune")
+            for seed in range(2)]
+    text = page(each, tmp_path)
+    assert external(text) == [] and "<script" not in text and "<link" not in text
+    assert text.count("<svg") == 5  # k shots, learning, heat map, distance, beliefs
+    drawn = text[text.index("</style></head>") :]
+    for colour in (figures.INK, figures.MUTED, figures.GRID, figures.CARD):
+        assert colour not in drawn  # light or dark is for the page to say
+    assert external('<img src="http://a/b.png">') and external("<i style='a: url(x.png)'>")
+
+
+def test_the_same_numbers_give_the_same_picture() -> None:
+    drawn = [picture(figures.distance_curves({"pearl": [(0.0, (1.0, 0.5, 1.5))]}, "return"), "it")
+             for _ in range(2)]
+    assert drawn[0] == drawn[1] and 'aria-label="it"' in drawn[0]
+
+
+def test_too_few_seeds_are_told_plainly(tmp_path: Path) -> None:
+    each = [replace(entry("pearl", seed, [0, 0, 1, 1.0], tmp_path), config={}) for seed in range(5)]
+    scripted = entry("scripted", 0, [1, 1, 1, 1.0], tmp_path)
+    assert "4 seeds, fewer than 5" in too_few([*each[:4], scripted])
+    assert "1 seed, fewer than 5" in too_few(each[:1])
+    assert too_few([*each, scripted]) == ""
+
+
+def test_the_table_says_where_fine_tuning_is_not_beaten(tmp_path: Path) -> None:
+    def said(pearl: list[float], finetune: list[float] | None) -> str:
+        each = [entry("pearl", s, pearl, tmp_path) for s in range(2)]
+        each += [entry("finetune", s, finetune, tmp_path) for s in range(2) if finetune]
+        return table_of(each, tmp_path)
+
+    good, bad = [1.0, 1, 1, 1], [0.0, 0, 0, 0]
+    assert "Every meta-agent beats plain fine-tuning" in said(good, bad)
+    assert "does not beat plain fine-tuning here for pearl" in said(bad, good)
+    assert "does not beat plain fine-tuning here for pearl" in said(good, good)
+    assert "No fine-tuned baseline was run here" in said(good, None)
+    mine, theirs = ([entry(n, 0, x, tmp_path)] for n, x in (("pearl", good), ("finetune", bad)))
+    assert compared(mine, theirs, "test", "success") == (1.0, 1.0)
+
+
+def test_returns_of_longer_episodes_are_not_compared_in_silence(tmp_path: Path) -> None:
+    each = [entry("pearl", 0, [0, 0, 1, 1.0], tmp_path),
+            entry("maml", 0, [0, 0, 1, 1.0], tmp_path, horizon=10)]
+    assert "Episodes differ in length (pearl 5, maml 10 control steps)" in table_of(each, tmp_path)
+    assert "Episodes differ" not in table_of(each[:1], tmp_path)
+
+
+def test_a_rival_that_was_trained_for_less_is_told(tmp_path: Path) -> None:
+    each = [entry(name, 0, [0, 0, 1, 1.0], tmp_path) for name in ("pearl", "finetune")]
+    assert "fewer env steps" not in table_of(each, tmp_path)
+    each[1] = replace(each[1], metrics=({"env_steps": 80, "wall_s": 1.0},))  # 100 for pearl
+    assert "fewer env steps of training than pearl" in table_of(each, tmp_path)
+
+
+# The verb.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    root = tmp_path_factory.mktemp("runs")
+    assert main(train(root, 2)) == 0
+    return find("latest", root)
+
+
+def test_a_run_that_was_not_judged_says_how_to_judge_it(trained: Run, tmp_path: Path) -> None:
+    assert main(["report", str(trained.path), "--out", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert f"metarl evaluate {trained.path} --split test" in text and external(text) == []
+
+
+def test_what_an_evaluation_keeps_suffices_for_the_page(
+    trained: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("test", "ood"):
+        words = ["evaluate", str(trained.path), "--split", split, "--tasks", "6", "--episodes", "1"]
+        assert main(words) == 0
+    assert main(["report", trained.name, "--runs", str(trained.path.parents[2])]) == 0
+    text = (trained.path / "report.html").read_text()
+    assert str(trained.path / "report.html") in capsys.readouterr().out.replace("\n", "")
+    assert text.count("<svg") == 5 and external(text) == []
+    assert (trained.path / "command.txt").read_text().strip().split()[1] in text
+    assert "1 seed, fewer than 5" in text
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    ("report", "RUN or STUDY missing"),
+    ("report amrs", "unknown run or study 'amrs'; did you mean arms?"),
+    ("report arms", "no job of arms is done in"),
+    ("report latest", "begin with metarl train"),
+])
+def test_a_slip_is_answered_in_one_line(
+    words: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--runs", str(tmp_path / "none"), "--root", str(tmp_path / "none")]
+    assert main([*words.split(), *where]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and line in said.err
