@@ -128,6 +128,16 @@ class Maml:
         with torch.no_grad():
             return Belief(self._adapted(belief.weights, [self._round(_tasks(belief), *lived)]))
 
+    def imitate(self, belief: Belief, lived: Steps) -> Belief:
+        """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
+        that clones behaviour, as if every action of it had had an advantage of 1. (What is inferred
+        from others' actions would weigh them by a policy gradient that holds for its own alone.)"""
+        every = torch.ones_like(lived.last)[None]
+        demonstrated = Round(lived.obs[None], lived.action[None].clamp(-1, 1), every.float(), every,
+                             every.float())
+        with torch.no_grad():
+            return belief._replace(weights=self._adapted(belief.weights, [demonstrated]))
+
     # Learning.
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:

@@ -11,7 +11,7 @@ Training, evaluation, `metarl adapt`, a robot and a server all run the same loop
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ class Plan:
     episodes: int  # K, episodes of a trial
     noise_when_judged: bool = False  # it needs its exploration noise in order to adapt
     sees_task: bool = False  # an oracle: it is told the task in `prior`, and reads it in a trial
+    off_policy: bool = False  # it learns from whatever was acted: experts may act in its trials
 
     def env_steps(self, horizon: int) -> int:
         """Control steps of one iteration."""
@@ -93,6 +94,15 @@ class Agent(Protocol):
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Any:
         """The belief that `pack` stored."""
+        ...
+
+
+@runtime_checkable
+class Imitates(Protocol):
+    """An agent to which steps that another acted are no evidence for `infer`."""
+
+    def imitate(self, belief: Any, lived: Steps) -> Any:
+        """The belief, of one task, after an episode (S, ...) that somebody demonstrated."""
         ...
 
 

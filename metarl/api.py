@@ -282,10 +282,10 @@ def _look_up(
     if name not in plugins:
         raise UserError(f"{kind} {name!r} would be imported on a file's word alone; allow it with "
                         f"--plugin {name}")
-    return _import(kind, name)
+    return imported(kind, name)
 
 
-def _import(kind: str, name: str) -> Any:
+def imported(kind: str, name: str) -> Any:
     """The object that `package.module:Name` names; the working directory may hold it."""
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:

@@ -23,6 +23,7 @@ class Role(IntEnum):
     BELIEF = 5
     LEARN = 6
     TASK_SWITCH = 7
+    DEMONSTRATION = 8
 
 
 def generator(
