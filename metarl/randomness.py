@@ -24,6 +24,7 @@ class Role(IntEnum):
     LEARN = 6
     TASK_SWITCH = 7
     DEMONSTRATION = 8
+    CURRICULUM = 9
 
 
 def generator(
