@@ -70,11 +70,12 @@ def collect(
     belief: Any = None,
     stop: Callable[[], bool] = lambda: False,
     guide: Guide | None = None,
+    infers: bool = True,
 ) -> tuple[Trial, Any]:
     """Live through `episodes` episodes of each task; the trial and the final belief.
 
-    The belief starts at `belief`, or at the agent's prior. Raises Interrupted as soon as `stop`
-    says so.
+    The belief starts at `belief`, or at the agent's prior, and stays that if `infers` is off.
+    Raises Interrupted as soon as `stop` says so.
     """
     shapes = worlds.shapes
     length = episodes * shapes.horizon
@@ -98,7 +99,8 @@ def collect(
                 shown = guide.expert.act(obs, None, None)
                 action = torch.where(guided[:, None], shown, action.cpu())
         steps = worlds.step(action)
-        belief = agent.infer(belief, steps.to(agent.device))
+        if infers:
+            belief = agent.infer(belief, steps.to(agent.device))
         record.add(t, steps)
         guided = guided & ~steps.last
         # After an episode's end, when the world has begun another: that one begins anew.

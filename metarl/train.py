@@ -160,7 +160,9 @@ def _iterate(
     guide = setting.guide(draws)
     with acting_threads():
         trial, _ = collect(
-            setting.worlds, agent, tasks, plan.episodes, draws, stop=stop, guide=guide)
+            setting.worlds, agent, tasks, plan.episodes, draws, stop=stop, guide=guide,
+            infers=plan.infers_in_training,
+        )
     collected = time.monotonic()
     metrics = agent.learn(trial, seed, iteration)
     learned = time.monotonic()

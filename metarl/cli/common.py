@@ -6,6 +6,7 @@ import difflib
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -179,11 +180,19 @@ def _check_flags(verb: str, argv: Sequence[str], known: list[str]) -> None:
 def _one_line(box: str) -> str:
     """The message in one of tyro's boxes, without the box and the help below it."""
     words: list[str] = []
+    titled = False
     for line in box.splitlines():
         text = line.strip("│ ").strip()
         if text.startswith(("╭", "╰")) or not text:
             continue
-        if text.startswith("─"):
+        if set(text) == {"-"} and not titled:  # a box in ASCII: its title was no message
+            words, titled = [], True
+            continue
+        if text.startswith("─") or set(text) == {"-"}:
             break
         words.append(text)
-    return " ".join(words).rstrip(".") or "these options cannot be read"
+    said = " ".join(words).rstrip(".")
+    # Of a value that may be left out tyro tells what each of its types made of it: the last, not
+    # None, is meant.
+    said = re.sub(r"no type matching .* Got errors: .*<class '\w+'>: ", "", said)
+    return said or "these options cannot be read"
