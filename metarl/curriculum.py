@@ -1,6 +1,6 @@
 """A curriculum over a set of train tasks: go where returns change.
 
-Matiisen et al., "Teacher-Student Curriculum Learning" (2017), the "online" algorithm of section 3:
+Matiisen et al., "Teacher-Student Curriculum Learning" (2017), the "online" algorithm:
 each task's learning progress is an exponential mean of the changes of its score from one visit to
 the next, and tasks are drawn in proportion to its size: where the score falls, the task is being
 forgotten. Their epsilon-greedy share is the uniform one here, so that no task ever starves. Changes

@@ -67,9 +67,12 @@ def demonstration(action: float = 0.5, count: int = 2) -> Episodes:
     """Episodes on the line of test_agents, whose actions are all the same."""
     worlds = Line(1)
     taken = [worlds.step(torch.full((1, 2), action)) for _ in range(count * SHAPES.horizon)]
-    parts = zip(*((s.obs, s.action, s.reward, s.next_obs, s.terminated, s.last) for s in taken),
-                strict=True)
-    steps = Steps(*(torch.cat(part) for part in parts))
+
+    def all_of(name: str) -> Tensor:
+        return torch.cat([getattr(step, name) for step in taken])
+
+    steps = Steps(all_of("obs"), all_of("action"), all_of("reward"), all_of("next_obs"),
+                  all_of("terminated"), all_of("last"))
     return Episodes(replace(ABOUT, family="line"), steps, None)
 
 
