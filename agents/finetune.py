@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metarl.agent import Plan, Shapes
+from metarl.agent import Shapes
 from metarl.agents import blind, scratch
 from metarl.agents.sb3 import flattened
 from metarl.randomness import Role
@@ -32,7 +32,7 @@ class Finetune(scratch.Scratch):
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         super().__init__(config, shapes, seed, device)
         self._training = config
-        self.plan = Plan(config.tasks, 1, config.episodes, noise_when_judged=True)
+        self.plan = self._plan(config.tasks, config.episodes)
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         c, draws = self._training, blind.word(seed, iteration, Role.LEARN)

@@ -23,6 +23,7 @@ from metarl.agent import Plan, Shapes
 from metarl.agents import outer
 from metarl.agents.inner import (
     LIVED,
+    Round,
     adapted,
     initialisation,
     inner_loss,
@@ -105,6 +106,18 @@ class Maml:
             lived = round_of(self.config, _tasks(belief), *parts)
             sizes = rates(self.config, self.meta)
             return Belief(adapted(belief.weights, partial(inner_loss, lived), sizes))
+
+    def imitate(self, belief: Belief, lived: Steps) -> Belief:
+        """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
+        that clones behaviour, as if every action of it had had an advantage of 1. (What is inferred
+        from others' actions would weigh them by a policy gradient that holds for its own alone.)"""
+        every = torch.ones_like(lived.last)[None]
+        demonstrated = Round(lived.obs[None], lived.action[None].clamp(-1, 1), every.float(), every,
+                             every.float())
+        with torch.no_grad():
+            weights = adapted(belief.weights, partial(inner_loss, demonstrated),
+                              rates(self.config, self.meta))
+        return belief._replace(weights=weights)
 
     # Learning.
 

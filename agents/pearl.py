@@ -80,7 +80,7 @@ class Pearl:
         if min(config.policy_every, config.encoder_every) < 1:
             raise UserError("policy_every and encoder_every must be at least 1")
         self.config, self.shapes, self.device = config, shapes, device
-        self.plan = Plan(config.tasks, 1, config.episodes)
+        self.plan = Plan(config.tasks, 1, config.episodes, off_policy=True)
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
         context = shapes.obs * (2 if c.context_next_obs else 1) + shapes.action + 1
         hidden = [c.encoder_hidden] * c.encoder_layers

@@ -16,7 +16,6 @@ from metarl.agent import Plan, Shapes
 from metarl.agents.blind import word
 from metarl.agents.networks import named, under
 from metarl.agents.sb3 import STEP, Sac, SacConfig, Tensors, row
-from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws, Role, generator
 from metarl.trial import Steps, Trial
 
@@ -43,11 +42,6 @@ class Belief(NamedTuple):
     learners: tuple[Tensors, ...]  # each row's, with its replay; none until one has learned
     actors: Tensors  # (N, ...) what acting needs of them
 
-    @property
-    def judged(self) -> bool:
-        """Whether this is no meta-training: only then is there a variant to learn in."""
-        return bool((self.words[:, 1] >= EVALUATION).all())
-
 
 class Scratch:
     """The agent `scratch`. Each row learns for itself, replicas of one task too."""
@@ -57,11 +51,16 @@ class Scratch:
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         self.config, self.device = config, device
         # There is nothing to train: one episode is the least that makes a run.
-        self.plan = Plan(tasks=1, replicas=1, episodes=1, noise_when_judged=True)
+        self.plan = self._plan(tasks=1, episodes=1)
         self.sac, self._pupil = (
             Sac(config, shapes.obs, shapes.action, word(seed), device) for _ in range(2)
         )
         self._unlived = self._pupil.replay()
+
+    def _plan(self, tasks: int, episodes: int) -> Plan:
+        # In training there is no variant to learn in.
+        return Plan(tasks, 1, episodes, noise_when_judged=self.config.explore > 0,
+                    infers_in_training=False)
 
     # Acting.
 
@@ -72,16 +71,14 @@ class Scratch:
         return Belief(words, none, none, (), (), {})
 
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
-        if noise is not None and belief.judged:
-            explores = belief.episode < self.config.explore
+        if noise is not None:
+            explores = belief.episode < max(self.config.explore, 1)
             noise = noise * explores[:, None].to(noise.device)
         if not belief.learners:
             return self.sac.act(obs, noise)
         return self.sac.act_as(belief.actors, obs, noise)
 
     def infer(self, belief: Belief, step: Steps) -> Belief:
-        if not belief.judged:
-            return belief
         last = step.last.cpu()
         belief = belief._replace(lived=(*belief.lived, step), episode=belief.episode + last)
         return self._adapted(belief, last) if last.any() else belief

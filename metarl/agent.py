@@ -40,6 +40,8 @@ class Plan:
     noise_when_judged: bool = False  # it needs its exploration noise in order to adapt
     pools: bool = False  # the rows of one task share what they live in it
     sees_task: bool = False  # an oracle: it is told the task in `prior`, and reads it in a trial
+    off_policy: bool = False  # it learns from whatever was acted: experts may act in its trials
+    infers_in_training: bool = True  # False: a trial that it learns from is acted on the prior
 
     def env_steps(self, horizon: int) -> int:
         """Control steps of one iteration."""
@@ -54,9 +56,7 @@ class Agent(Protocol):
 
     def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Any:
         """The belief (any value) about M tasks before the first step. `tasks` is (M, D): its
-        length is all that an agent may use, unless its plan says that it sees the task. Draws
-        that are keyed by `metarl.evaluate.EVALUATION` or more are those of an agent that is
-        judged or used, not trained."""
+        length is all that an agent may use, unless its plan says that it sees the task."""
         ...
 
     def act(self, obs: Tensor, belief: Any, noise: Tensor | None) -> Tensor:
@@ -103,6 +103,15 @@ class Embeds(Protocol):
 
     def embed(self, belief: Any) -> Tensor:
         """What it knows of each row's task, (N, E)."""
+        ...
+
+
+@runtime_checkable
+class Imitates(Protocol):
+    """An agent to which steps that another acted are no evidence for `infer`."""
+
+    def imitate(self, belief: Any, lived: Steps) -> Any:
+        """The belief, of one task, after an episode (S, ...) that somebody demonstrated."""
         ...
 
 

@@ -17,7 +17,9 @@ from metarl import checkpoint
 from metarl.agent import Agent, Shapes
 from metarl.agents import AGENTS
 from metarl.checkpoint import Checkpoint
+from metarl.curriculum import Curriculum
 from metarl.envs import FAMILIES, described
+from metarl.envs.expert import Expert
 from metarl.envs.family import Family, default_task, sample_tasks
 from metarl.envs.mjcf import Files
 from metarl.envs.worlds import Worlds
@@ -214,18 +216,48 @@ def build_config(kind: str, cls: Any, values: Mapping[str, Any]) -> Any:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def build_setting(family: Family, agent: Agent, seed: int, switch_every: int = 0) -> Setting:
-    """Worlds and task sets to train this agent in this family with. The task sets do not depend
-    on the seed, so that all runs of a family meet the same tasks."""
+def build_setting(family: Family, agent: Agent, config: Mapping[str, Any]) -> Setting:
+    """Worlds and task sets to train this agent in this family with, as a run's configuration asks.
+    The task sets do not depend on the seed, so that all runs of a family meet the same tasks."""
     plan, (train, held_out) = agent.plan, family.task_counts
+    worlds, trial = Worlds(family, plan.tasks * plan.replicas), config.get("trial", {})
+    tasks, demonstrations = sample_tasks(family, "train", train), trial.get("demonstrations", 0.0)
+    taught = config.get("tasks", "uniform") == "curriculum"
     return Setting(
-        worlds=Worlds(family, plan.tasks * plan.replicas),
+        worlds=worlds,
         judge=Worlds(family, held_out * plan.replicas),
-        train=sample_tasks(family, "train", train),
+        train=tasks,
         test=sample_tasks(family, "test", held_out),
-        seed=seed,
-        switch_every=switch_every,
+        seed=int(config["seed"]),
+        switch_every=int(trial.get("switch_every", 0)),
+        expert=Expert(worlds) if demonstrations else None,
+        demonstrations=float(demonstrations),
+        curriculum=Curriculum(descriptions(family, tasks)) if taught else None,
     )
+
+
+def descriptions(family: Family, tasks: Tensor) -> dict[str, Tensor]:
+    """Numbers (P,) that tell tasks (P, D) apart, by name: each parameter, and of a choice between
+    what has names, whether it is this one."""
+    found = {}
+    for p, column in zip(family.parameters, tasks.T, strict=True):
+        if not p.labels:
+            found[p.name] = column
+        for value, label in zip(p.values, p.labels, strict=False):
+            found[f"{p.name}/{label}"] = (column == value).double()
+    return found
+
+
+def check_demonstrations(family: Family, agent: Agent, share: float) -> None:
+    """Raise UserError where the expert cannot act in this share of an agent's trials."""
+    if not 0 <= share <= 1:
+        raise UserError(f"--trial.demonstrations {share:g} is no share; give one from 0 to 1")
+    if share and type(family).expert is Family.expert:
+        raise UserError(f"{family.name} has no scripted expert to demonstrate anything; train "
+                        "without --trial.demonstrations")
+    if share and not agent.plan.off_policy:
+        raise UserError("--trial.demonstrations: this agent learns from its own actions alone; "
+                        "pearl learns from others', too")
 
 
 def check_switch(family: Family, agent: Agent, every: int) -> None:
@@ -282,10 +314,10 @@ def _look_up(
     if name not in plugins:
         raise UserError(f"{kind} {name!r} would be imported on a file's word alone; allow it with "
                         f"--plugin {name}")
-    return _import(kind, name)
+    return imported(kind, name)
 
 
-def _import(kind: str, name: str) -> Any:
+def imported(kind: str, name: str) -> Any:
     """The object that `package.module:Name` names; the working directory may hold it."""
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:

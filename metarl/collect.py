@@ -42,6 +42,15 @@ class Switch:
 
 
 @dataclass(frozen=True)
+class Guide:
+    """Who acts in the first episode of some rows, in place of the agent: a demonstration, which the
+    agent takes for its own experience."""
+
+    expert: Agent
+    rows: Tensor  # (N,) bool
+
+
+@dataclass(frozen=True)
 class Tasks:
     """The tasks of one trial: M of a task set, each in `replicas` rows."""
 
@@ -60,11 +69,13 @@ def collect(
     noise: bool = True,
     belief: Any = None,
     stop: Callable[[], bool] = lambda: False,
+    guide: Guide | None = None,
+    infers: bool = True,
 ) -> tuple[Trial, Any]:
     """Live through `episodes` episodes of each task; the trial and the final belief.
 
-    The belief starts at `belief`, or at the agent's prior. Raises Interrupted as soon as `stop`
-    says so.
+    The belief starts at `belief`, or at the agent's prior, and stays that if `infers` is off.
+    Raises Interrupted as soon as `stop` says so.
     """
     shapes = worlds.shapes
     length = episodes * shapes.horizon
@@ -76,6 +87,7 @@ def collect(
     noises = _noises(draws, length, shapes.action).to(agent.device) if noise else None
     record = _Recorder(length, worlds.rows, shapes)
     hidden = None if tasks.switch is None else _Switching(tasks, tasks.switch, draws)
+    guided = torch.zeros(worlds.rows, dtype=torch.bool) if guide is None else guide.rows
     for t in range(length):
         if stop():
             raise Interrupted
@@ -83,9 +95,14 @@ def collect(
             action = agent.act(
                 obs.to(agent.device), belief, None if noises is None else noises[t]
             )
+            if guide is not None and guided.any():
+                shown = guide.expert.act(obs, None, None)
+                action = torch.where(guided[:, None], shown, action.cpu())
         steps = worlds.step(action)
-        belief = agent.infer(belief, steps.to(agent.device))
+        if infers:
+            belief = agent.infer(belief, steps.to(agent.device))
         record.add(t, steps)
+        guided = guided & ~steps.last
         # After an episode's end, when the world has begun another: that one begins anew.
         if hidden is not None and t + 1 < length and (due := hidden.due(steps.last)).any():
             record.changes.append(Change(t + 1, hidden.task, hidden.index))

@@ -94,17 +94,30 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
 }
 
+_ITERATIONS = 40  # of a family that nobody has tried
 # A baseline is to be matched: as many steps and updates as PEARL has on the family, as many units.
 _SHARED = ("tasks", "episodes", "updates", "anneal", "hidden", "discount", "entropy")
 _ALONE = ("hidden", "discount", "entropy")  # those that matter without meta-training
 
 
-def preset(agent: str, family: str) -> dict[str, dict[str, Any]]:
+def preset(agent: str, family: str, described: int = 0) -> dict[str, dict[str, Any]]:
     """The settings of `options` (of training), `config` (of the agent) and `family` that replace
-    defaults for this pair; empty groups where there are none."""
-    return {"options": {}, "config": {}, "family": {}} | (
-        PRESETS.get((agent, family)) or _matched(agent, PRESETS.get(("pearl", family), {}))
-    )
+    defaults for this pair; empty groups where there are none. `described` is the horizon of a
+    family that files describe."""
+    pearl = PRESETS.get(("pearl", family), _described(described) if described else {})
+    found = pearl if agent == "pearl" else PRESETS.get((agent, family)) or _matched(agent, pearl)
+    return {"options": {}, "config": {}, "family": {}} | found
+
+
+def _described(horizon: int) -> dict[str, dict[str, Any]]:
+    """PEARL's settings for a family out of an MJCF and a YAML: those of the arms, for about as many
+    updates as these need."""
+    updates = _ITERATIONS * _ARM["updates"]
+    iteration = _ARM["tasks"] * _ARM["episodes"] * horizon  # env steps
+    return {
+        "options": {"steps": _ITERATIONS * iteration, "evaluate_every": 8 * iteration},
+        "config": _ARM | {"anneal": updates, "encoder_anneal": 2 * updates // 5},
+    }
 
 
 def _matched(agent: str, pearl: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

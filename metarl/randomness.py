@@ -23,6 +23,8 @@ class Role(IntEnum):
     BELIEF = 5
     LEARN = 6
     TASK_SWITCH = 7
+    DEMONSTRATION = 8
+    CURRICULUM = 9
 
 
 def generator(

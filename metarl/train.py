@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Agent
-from metarl.collect import Interrupted, Switch, Tasks, WorldsLike, collect
+from metarl.collect import Guide, Interrupted, Switch, Tasks, WorldsLike, collect
+from metarl.curriculum import Curriculum
 from metarl.errors import Diverged
 from metarl.evaluate import Evaluation, evaluate
 from metarl.randomness import Draws, Role, generator
@@ -53,10 +54,20 @@ class Setting:
     test: Tensor  # (tasks, D)
     seed: int
     switch_every: int = 0  # episodes after which a trial's tasks become others; 0: never
+    expert: Agent | None = None  # acts in the first episode of some trials
+    demonstrations: float = 0.0  # share of the trials in which it does
+    curriculum: Curriculum | None = None  # says which train tasks come; None: all take turns
 
     def switch(self, pool: Tensor) -> Switch | None:
         """How tasks of this set change inside a trial."""
         return Switch(self.switch_every, pool) if self.switch_every else None
+
+    def guide(self, draws: Draws) -> Guide | None:
+        """In which trials of an iteration the expert acts first, by chance."""
+        if self.expert is None:
+            return None
+        rows = draws.uniform(Role.DEMONSTRATION, 0) < self.demonstrations
+        return Guide(self.expert, rows)
 
 
 def train(
@@ -137,17 +148,33 @@ def _iterate(
     agent: Agent, setting: Setting, progress: Progress, stop: Callable[[], bool]
 ) -> tuple[Progress, Record]:
     plan, seed, iteration = agent.plan, setting.seed, progress.iteration
-    index = choose_tasks(seed, iteration, plan.tasks, len(setting.train))
+    curriculum, count = setting.curriculum, len(setting.train)
+    if curriculum is not None and curriculum.ready:
+        index = curriculum.choose(seed, iteration, plan.tasks)
+    else:
+        index = choose_tasks(seed, iteration, plan.tasks, count)
     # Keyed by place and task, so that a task that is visited twice at once draws twice.
-    draws = Draws.of(seed, iteration, index + len(setting.train) * repeats(index), plan.replicas)
+    draws = Draws.of(seed, iteration, index + count * repeats(index), plan.replicas)
     began = time.monotonic()
     tasks = Tasks(setting.train[index], index, plan.replicas, setting.switch(setting.train))
+    guide = setting.guide(draws)
     with acting_threads():
-        trial, _ = collect(setting.worlds, agent, tasks, plan.episodes, draws, stop=stop)
+        trial, _ = collect(
+            setting.worlds, agent, tasks, plan.episodes, draws, stop=stop, guide=guide,
+            infers=plan.infers_in_training,
+        )
     collected = time.monotonic()
     metrics = agent.learn(trial, seed, iteration)
     learned = time.monotonic()
-    returns = trial.returns(plan.episodes).nanmean(1)
+    lived = trial.returns(plan.episodes)
+    if guide is not None:
+        lived[0, guide.rows] = torch.nan  # what the expert earns is not the agent's
+    returns = lived.nanmean(1)
+    sampled = {} if curriculum is None else curriculum.summary()
+    if curriculum is not None:
+        # The last episode before the tasks change, if they do.
+        score = lived[(setting.switch_every or plan.episodes) - 1]
+        curriculum.update(index, score.view(-1, plan.replicas).nanmean(1))
     lost = metrics.get("health/nonfinite", 0.0) >= 1.0
     steps = trial.reward.numel()
     record = {
@@ -156,6 +183,7 @@ def _iterate(
         "meta/return_post": returns[-1].item(),
         "meta/gain": (returns[-1] - returns[0]).item(),
         **metrics,
+        **sampled,
         "perf/collect_s": collected - began,
         "perf/learn_s": learned - collected,
         "perf/sps": steps / (learned - began),

@@ -75,7 +75,7 @@ def lived(agent: Any, iteration: int = 0) -> Trial:
     rows = plan.tasks * plan.replicas
     draws = Draws.of(0, iteration, plan.tasks, plan.replicas)
     trial, _ = collect(Line(rows), agent, Tasks(tasks, torch.arange(plan.tasks), plan.replicas),
-                       plan.episodes, draws)
+                       plan.episodes, draws, infers=plan.infers_in_training)
     return trial
 
 

@@ -181,8 +181,9 @@ def test_a_row_draws_the_numbers_of_its_own_key() -> None:
         source = generator(5, 6, task, Role.RESET, 7)
         expected = torch.from_numpy(source.standard_normal((3, 4))).float()
         assert torch.equal(rows[3 * task: 3 * task + 3], expected)
-    keys = itertools.product((0, 1), repeat=5)  # seed, iteration, task, role, count
-    assert len({generator(*key[:3], Role(key[3]), key[4]).random() for key in keys}) == 2**5
+    found = {generator(seed, iteration, task, Role(role), count).random()
+             for seed, iteration, task, role, count in itertools.product((0, 1), repeat=5)}
+    assert len(found) == 2**5
 
 
 def test_equal_draws_give_equal_trials_and_other_ones_do_not(family: Family) -> None:

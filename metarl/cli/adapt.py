@@ -1,6 +1,7 @@
-"""`metarl adapt RUN --task …`: adapt to one task in a few episodes, and keep the policy."""
+"""`metarl adapt RUN --task …`: adapt to one task, in a few episodes or from recorded ones."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,26 @@ from metarl import api
 from metarl.agent import Agent
 from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
 from metarl.collect import Tasks, collect
-from metarl.envs.family import Family, named_task, parse_task
+from metarl.envs.family import Family, default_task, named_task, parse_task
 from metarl.envs.worlds import Worlds
+from metarl.episodes import Episodes, check_fits, conditioned, read
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
 from metarl.policy import Policy
 from metarl.randomness import Draws
 from metarl.run import Run, utc
 from metarl.train import acting_threads
+from metarl.trial import Trial
 
 _ADAPTING, _JUDGING = EVALUATION + 1, EVALUATION + 2  # iterations that key the draws
 Row = dict[str, Any]  # `episode`, `return` and the family's outcomes
 _DESCRIPTION = """Adapt the latest checkpoint of a run to one task, in simulation.
 
 The agent lives through the episodes, all in that task, without being told it. Before and after, one
-more episode is judged from the same start states, without exploration. The adapted policy is
-written as a bundle, which metarl play and metarl.load read."""
+more episode is judged from the same start states, without exploration. With --demos it adapts from
+episodes that metarl record wrote, instead of its own or before them, and is judged in the task of
+--task, or else in the file's own where that is known. The adapted policy is written as a bundle,
+which metarl play and metarl.load read."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Options(RunOptions):
     """What to adapt to."""
 
     task: tuple[str, ...] = ()  # name=value ...; the middle of the train range for the others
-    episodes: int = 3  # episodes to adapt in
+    demos: Path | None = None  # recorded episodes to adapt from, an .npz
+    episodes: int | None = None  # own episodes to adapt in: 3, with --demos 0 by default
     seed: int = 0  # of the start states and the exploration
     device: str = "cpu"  # torch device of the agent, as cpu or cuda
     out: Path | None = None  # directory of the adapted policy; inside the run by default
@@ -44,78 +50,126 @@ class Options(RunOptions):
 def run(argv: list[str]) -> int:
     """Adapt, print and keep."""
     options = parse("adapt", Options, argv, _DESCRIPTION)
-    if options.episodes < 1:
-        raise UserError("--episodes must be at least 1")
+    count = options.episodes if options.episodes is not None else 0 if options.demos else 3
+    if count < (0 if options.demos else 1):
+        raise UserError("--episodes must be at least 1, or 0 with --demos")
     if options.out is not None and options.out.exists():
         raise UserError(f"{options.out} exists; choose another place with --out")
     found = api.find_run(options.run, options.runs)
-    # A slip in the task is told before anything large is read.
+    # A slip in the task or in the file is told before anything large is read.
     task = parse_task(api.family_of(found, options.plugin), list(options.task), warn)
+    demos = None
+    if options.demos is not None:
+        demos = read(options.demos)
+        check_fits(demos, found.config, options.demos)
+        if not options.task:
+            task = demos.hidden_task
+        if task is None and count:
+            raise UserError(f"{options.demos} does not say which task it is of: --episodes of its "
+                            "own need --task")
     family, agent, at = api.trained(found, options.device, options.plugin, warn, options.strict)
+    if task is None and agent.plan.sees_task:
+        raise UserError(f"{found.config['agent']} must be told the task, and {options.demos} does "
+                        "not say it; give --task")
     with acting_threads():
-        rows, belief = adapt(family, agent, task, options.episodes, options.seed)
-    names = named_task(family, task)
-    about = api.about(found, agent, task=names, episodes=options.episodes, checkpoint=at.step)
+        rows, belief = adapt(family, agent, task, count, options.seed, demos)
+    names = None if task is None else named_task(family, task)
+    more: dict[str, Any] = {} if names is None else {"task": names}
+    if options.demos is not None and demos is not None:
+        more["demonstrations"] = {"file": options.demos.name, "episodes": demos.count,
+                                  "source": demos.about.source}
+    about = api.about(found, agent, episodes=count, checkpoint=at.step, **more)
     path = options.out or _place(found, names, options.seed)
     Policy(agent, belief, about, found.files).save(path)
-    result = {"run": str(found.path), "checkpoint": at.step, "task": names, "episodes": rows,
+    result = {"run": str(found.path), "checkpoint": at.step, **more, "episodes": rows,
               "policy": str(path)}
     if options.json:
         print_json(result)
     else:
-        _report(family, names, rows, (options.episodes, agent.plan.replicas), path)
+        _report(family, names, rows, _lived(family, agent, count, demos), path)
     return 0
 
 
 def adapt(
-    family: Family, agent: Agent, task: Tensor, episodes: int, seed: int
+    family: Family, agent: Agent, task: Tensor | None, episodes: int, seed: int,
+    demos: Episodes | None = None,
 ) -> tuple[list[Row], Any]:
-    """Return and outcomes before, in each of `episodes`, and after adaptation to a task (D,); and
-    the belief at the end."""
+    """Return and outcomes before, in each demonstrated and each of `episodes` own episodes, and
+    after adaptation to a task (D,); and the belief at the end. Of a task that nobody knows only the
+    demonstrated ones are told, and there are no others."""
     replicas = agent.plan.replicas
+    judged = default_task(family) if task is None else task
+    draws = Draws.of(seed, _ADAPTING, 1, replicas)
+    # The prior of an agent that is told the task is drawn by the same numbers as `collect` would.
+    belief = agent.prior(judged[None], replicas, draws)
+    if demos is not None:
+        belief = conditioned(agent, belief, demos)
+    shown = _rows(demos.returns(), demos.outcomes(), demos.count) if demos is not None else []
+    for row in shown:
+        row["episode"] = f"demonstration {row['episode']}"
+    if task is None:
+        return shown, belief
     worlds = Worlds(family, replicas)
     tasks = Tasks(task[None], torch.zeros(1, dtype=torch.long), replicas)
     judging = Draws.of(seed, _JUDGING, 1, replicas)
     before, _ = collect(worlds, agent, tasks, 1, judging, noise=False)
-    trial, belief = collect(
-        worlds, agent, tasks, episodes, Draws.of(seed, _ADAPTING, 1, replicas),
-        noise=agent.plan.noise_when_judged,
-    )
+    rows = [{**_told(before, 1)[0], "episode": "before"}, *shown]
+    if episodes:
+        trial, belief = collect(
+            worlds, agent, tasks, episodes, draws, noise=agent.plan.noise_when_judged,
+            belief=belief,
+        )
+        rows += _told(trial, episodes)
     after, _ = collect(worlds, agent, tasks, 1, judging, noise=False, belief=belief)
-    rows = []
-    for name, part, count in (("before", before, 1), ("", trial, episodes), ("after", after, 1)):
-        measures = {"return": part.returns(count), **part.outcomes(count)}
-        rows += [
-            {"episode": name or k + 1, **{m: v[k].nanmean().item() for m, v in measures.items()}}
-            for k in range(count)
-        ]
-    return rows, belief
+    return [*rows, {**_told(after, 1)[0], "episode": "after"}], belief
 
 
-def _place(run: Run, task: dict[str, float], seed: int) -> Path:
+def _told(trial: Trial, count: int) -> list[Row]:
+    return _rows(trial.returns(count), trial.outcomes(count), count)
+
+
+def _rows(returns: Tensor, outcomes: dict[str, Tensor], count: int) -> list[Row]:
+    """Means over replicas of the measures (K, ...) of each episode."""
+    measures = {"return": returns, **outcomes}
+    return [{"episode": k + 1, **{m: v[k].nanmean().item() for m, v in measures.items()}}
+            for k in range(count)]
+
+
+def _place(run: Run, task: dict[str, float] | None, seed: int) -> Path:
     """A directory inside the run that no other task adapted to in this second has."""
     digest = hashlib.sha256(repr((task, seed)).encode()).hexdigest()[:6]
     return run.path / "adapted" / f"{utc()}_{digest}"
 
 
+def _lived(family: Family, agent: Agent, count: int, demos: Episodes | None) -> str:
+    """What it was adapted in, in words."""
+    said = []
+    if demos is not None:
+        seconds = len(demos.steps.reward) * family.control_step
+        said.append(f"from {demos.count} of {demos.about.source} ({seconds:g} s)")
+    if count:
+        times = "" if agent.plan.replicas == 1 else f" of {agent.plan.replicas} rollouts each"
+        seconds = count * agent.plan.replicas * family.horizon * family.control_step
+        said.append(f"in {count} episodes{times} ({seconds:g} s of the robot's time)")
+    return ", then ".join(said)
+
+
 def _report(
-    family: Family, task: dict[str, float], rows: list[Row], lived: tuple[int, int], path: Path
+    family: Family, task: dict[str, float] | None, rows: list[Row], lived: str, path: Path
 ) -> None:
-    """Print a table; `lived` is how many episodes, and how many rollouts each of them was."""
-    said = ", ".join(f"{p.name} {p.words(task[p.name])} {p.unit}".strip()
-                     for p in family.parameters)
-    episodes, rollouts = lived
-    seconds = episodes * rollouts * family.horizon * family.control_step
-    times = "" if rollouts == 1 else f" of {rollouts} rollouts each"
+    """Print a table."""
+    said = "a task that nobody told" if task is None else ", ".join(
+        f"{p.name} {p.words(task[p.name])} {p.unit}".strip() for p in family.parameters)
     show(f"{family.name} with {said}")
-    names = [name for name in rows[0] if name != "episode"]
+    names = [name for name in rows[-1] if name != "episode"]
     shown = table("episode", *names)
     for row in rows:
         ends = row["episode"] in ("before", "after")
         label = f"{row['episode']} adaptation" if ends else str(row["episode"])
-        shown.add_row(label, *(number(row[n]) for n in names), style="bold" if ends else None)
+        cells = (number(row.get(n, math.nan)) for n in names)
+        shown.add_row(label, *cells, style="bold" if ends else None)
     show(shown)
-    show(f"adapted in {episodes} episodes{times} ({seconds:g} s of the robot's time)\n"
+    show(f"adapted {lived}\n"
          f"policy:    {path}\n"
          f"watch it:  metarl play {path}\n"
          f'in Python: policy = metarl.load("{path}"); action, _ = policy.predict(obs)')

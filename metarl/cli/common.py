@@ -190,11 +190,19 @@ def _near_choice(reason: str) -> str:
 def _one_line(box: str) -> str:
     """The message in one of tyro's boxes, without the box and the help below it."""
     words: list[str] = []
+    titled = False
     for line in box.splitlines():
         text = line.strip("│ ").strip()
         if text.startswith(("╭", "╰")) or not text:
             continue
-        if text.startswith("─"):
+        if set(text) == {"-"} and not titled:  # a box in ASCII: its title was no message
+            words, titled = [], True
+            continue
+        if text.startswith("─") or set(text) == {"-"}:
             break
         words.append(text)
-    return " ".join(words).rstrip(".") or "these options cannot be read"
+    said = " ".join(words).rstrip(".")
+    # Of a value that may be left out tyro tells what each of its types made of it: the last, not
+    # None, is meant.
+    said = re.sub(r"no type matching .* Got errors: .*<class '\w+'>: ", "", said)
+    return said or "these options cannot be read"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from metarl import api
 from metarl.cli.common import RunOptions, parse, print_json, say, warn
-from metarl.cli.train import tell, train_in
+from metarl.cli.train import progress_at, tell, train_in
 from metarl.errors import UserError
 from metarl.run import this_command
 from metarl.signals import stop_on_signals
@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     family, agent = api.build(found, options.device or config["device"], options.plugin)
     with stop_on_signals() as stop:
         at = api.restore(found, agent, warn, options.strict)
-        progress = Progress(**at.state["progress"]) if at else Progress()
+        progress = progress_at(at)
         if steps < progress.env_steps:
             raise UserError(f"{found.path} has already trained for {progress.env_steps:,} env "
                             "steps; a run cannot be shortened")
@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int:
         with (found.path / "command.txt").open("a") as commands:
             commands.write(" ".join(this_command()) + "\n")
         say(f"going on from env step {progress.env_steps:,} of {steps:,}")
-        outcome = train_in(found, family, agent, progress, stop)
+        outcome = train_in(found, family, agent, at, stop)
     return tell(found, outcome, options.json)
 
 

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from metarl import api, checkpoint, display
 from metarl.agent import Agent
+from metarl.checkpoint import Checkpoint
 from metarl.cli.common import number, parse, parse_groups, print_json, say, show, table
 from metarl.envs.description import TERMS
 from metarl.envs.edits import FIELDS
@@ -16,7 +18,7 @@ from metarl.errors import Diverged, UserError
 from metarl.presets import preset
 from metarl.run import DEFAULT_ROOT, Run, Writer, this_command
 from metarl.signals import EXIT_CODE, stop_on_signals
-from metarl.train import Budget, Progress, Record, train
+from metarl.train import Budget, Progress, Record, Setting, train
 
 _FIELDS = "; ".join(f"{kind} ({', '.join(fields)})" for kind, fields in FIELDS.items())
 _DESCRIPTION = f"""Meta-train AGENT on FAMILY (metarl list shows both), or on a robot of your own:
@@ -37,6 +39,8 @@ class Options:
 
     seed: int = 0  # of all random numbers
     steps: int = 1_000_000  # env steps to train for
+    tasks: Literal["uniform", "curriculum"] = "uniform"
+    """Which train tasks come: all in turn, or most often those whose returns change."""
     evaluate_every: int = 50_000  # env steps between evaluations on the test tasks
     evaluation_episodes: int = 3  # episodes of an evaluation
     checkpoint_every: float = 120.0  # s between checkpoints; the last iteration is always saved
@@ -51,6 +55,9 @@ class Options:
 class TrialOptions:
     """What a trial is like."""
 
+    demonstrations: float = 0.0
+    """Share of the trials that begin with an episode of the family's scripted expert, so that the
+    agent learns to read demonstrations; for agents that learn off-policy."""
     switch_every: int = 0  # episodes after which each row's hidden task becomes another; 0: never
 
 
@@ -85,18 +92,21 @@ def begin(argv: list[str]) -> tuple[Run, int]:
 
 
 def train_in(
-    run: Run, family: Family, agent: Agent, progress: Progress, stop: Callable[[], bool]
+    run: Run, family: Family, agent: Agent, at: Checkpoint | None, stop: Callable[[], bool]
 ) -> Outcome:
-    """Train in a run directory from `progress` until its steps are spent, or until `stop`."""
-    config = run.config
+    """Train in a run directory from the checkpoint `at`, or from the beginning, until its steps are
+    spent, or until `stop`. The agent has the state of `at` already."""
+    config, progress = run.config, progress_at(at)
     budget = Budget(**{f.name: config[f.name] for f in dataclasses.fields(Budget)})
-    setting = api.build_setting(family, agent, int(config["seed"]), api.switch_every(run))
+    setting = api.build_setting(family, agent, config)
+    if setting.curriculum is not None and at is not None:
+        setting.curriculum.load_state(at.tensors["curriculum"])
     title = f"{config['agent']} on {config['family']} · seed {config['seed']}"
     with (
         Writer(run, progress.env_steps) as writer,
         display.Display(title, str(run.path)) as shown,
     ):
-        session = _Session(run, agent, budget, writer, shown, progress)
+        session = _Session(run, agent, setting, budget, writer, shown, progress)
         run.set_status("running", progress.env_steps)
         writer.log(f"training from env step {progress.env_steps:,}")
         try:
@@ -118,6 +128,11 @@ def train_in(
     return Outcome(progress.env_steps, interrupted, session.last_evaluation)
 
 
+def progress_at(at: Checkpoint | None) -> Progress:
+    """Where training stood at a checkpoint; at its beginning where there is none."""
+    return Progress(**at.state["progress"]) if at else Progress()
+
+
 def tell(run: Run, outcome: Outcome, as_json: bool) -> int:
     """Print how training ended; the exit code."""
     if as_json:
@@ -134,7 +149,7 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     agent_class = api.agent_class(agent_name, plugins=[agent_name])
     given = _described(rest)
     choice = api.choose_family(next(iter(named), None), given.get("mjcf"), given.get("vary"))
-    start = preset(agent_name, choice.name)
+    start = preset(agent_name, choice.name, choice.cls.horizon if choice.files else 0)
     chosen = parse_groups(
         f"train {agent_name} {choice.words}",
         {"options": Options(**start["options"]), "trial": TrialOptions(),
@@ -155,24 +170,25 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     }
     agent = agent_class(settings, shapes, options.seed, device)
     api.check_switch(family, agent, trial.switch_every)
+    api.check_demonstrations(family, agent, trial.demonstrations)
     if trial.switch_every >= agent.plan.episodes:
         raise UserError(f"--trial.switch-every {trial.switch_every} would never come: a trial of "
                         f"{agent_name} has {agent.plan.episodes} episodes; ask for fewer than "
                         "that, or for longer trials")
     with stop_on_signals() as stop:
         made = Run.create(options.runs, config, this_command(), choice.files)
-        return options, made, train_in(made, family, agent, Progress(), stop)
+        return options, made, train_in(made, family, agent, None, stop)
 
 
 class _Session:
     """Where one call of `train` logs and saves to."""
 
     def __init__(
-        self, run: Run, agent: Agent, budget: Budget, writer: Writer, shown: display.Display,
-        progress: Progress,
+        self, run: Run, agent: Agent, setting: Setting, budget: Budget, writer: Writer,
+        shown: display.Display, progress: Progress,
     ) -> None:
         self.run, self.agent, self.budget = run, agent, budget
-        self.writer, self.shown = writer, shown
+        self.writer, self.shown, self._curriculum = writer, shown, setting.curriculum
         self.step = progress.env_steps
         self.saved: int | None = progress.env_steps or None
         self.last_evaluation: dict[str, float] = {}
@@ -192,11 +208,13 @@ class _Session:
         ))
 
     def save(self, progress: Progress) -> None:
-        """Store the agent and the progress as one unit."""
+        """Store agent, curriculum and progress as one unit."""
         self.writer.sync()
+        tensors = {"agent": self.agent.state()}
+        if self._curriculum is not None:
+            tensors["curriculum"] = self._curriculum.state()
         path = checkpoint.save(
-            self.run.checkpoints, progress.env_steps, {"agent": self.agent.state()},
-            {"progress": progress.as_dict()},
+            self.run.checkpoints, progress.env_steps, tensors, {"progress": progress.as_dict()},
         )
         self.saved = progress.env_steps
         self.writer.log(f"saved {path.name}")
