@@ -150,6 +150,7 @@ class GuardLink:
             elif kind == Kind.ANSWER:
                 said = json.loads(body)
                 self._answers[said["seq"]] = said["problem"]
+                self._newest = None  # it tells of the time before
             elif kind == Kind.HELLO:
                 self._hello = json.loads(body)
         return True
