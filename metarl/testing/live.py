@@ -9,15 +9,23 @@ Clock = Callable[[], float]  # s
 
 
 class Live:
-    """A body and the clock that it follows: the real one, or one that a test turns by hand."""
+    """A body and the clock that it follows: the real one, or one that a test turns by hand.
+
+    It rests on its stand until it is told not to; from then on it falls without torque.
+    """
 
     def __init__(self, body: Body, clock: Clock = time.monotonic) -> None:
+        self.resting = True
         self._body, self._clock = body, clock
-        self._birth = clock() - body.time
+        self._lived = clock()
 
     def now(self) -> Body:
         """The body, as old as the clock says."""
-        self._body.advance(self._clock() - self._birth - self._body.time)
+        age = self._body.time
+        if not self.resting:
+            self._body.advance(self._clock() - self._lived)
+        # Whole steps only: what is left of one waits for the next time.
+        self._lived = self._clock() if self.resting else self._lived + self._body.time - age
         return self._body
 
 

@@ -128,8 +128,8 @@ class ServoBus:
     def spoil(self, kind: Trouble, answers: int = 1, after: int = 0) -> None:
         """Make trouble with the next answers, after so many that are well."""
         with self._lock:
-            plan: list[Trouble | None] = [None] * after
-            self._trouble = plan + [kind] * answers
+            self._trouble = [None] * after
+            self._trouble.extend(kind for _ in range(answers))
 
     def stick(self, id: int) -> None:
         """Let an encoder go on telling where it is now."""
@@ -209,7 +209,9 @@ class ServoBus:
         body, now = self._live.now(), self._clock()
         q, dq, tau = body.measure()
         joints = self.calibrations[: len(q)]
-        body.torque(np.array([self._memory[it.id][40] == 1 for it in joints]))
+        on = np.array([self._memory[it.id][40] == 1 for it in joints])
+        body.torque(on)
+        self._live.resting &= not on.any()
         body.aim(np.array([it.angle(self._goal(it)) for it in joints]))
         for i, it in enumerate(joints):
             turned = -1 if it.reversed else 1
