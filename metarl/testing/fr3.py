@@ -48,6 +48,7 @@ def main() -> None:
     robot = simulator.add_robot(initial_q=ARMS["fr3"].home)
     with simulator, SimulationServer(simulator) as server:
         model, data = simulator.model, simulator.data
+        assert model is not None and data is not None
         hand = model.body("robot0_hand").id
         bare = model.body_mass[hand]
 
