@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from metarl.envs.arm_model import arm_spec
 from metarl.envs.arms import ARMS, ArmName
@@ -71,9 +72,9 @@ class Body:
         """(J,) rad."""
         return self.data.ctrl.copy()
 
-    def torque(self, on: bool) -> None:
-        """Let the servos pull, or not."""
-        self.model.actuator_forcerange[:] = self._forces if on else 0.0
+    def torque(self, on: bool | NDArray[np.bool_]) -> None:
+        """Let the servos pull, or not: all alike, or each (J,)."""
+        self.model.actuator_forcerange[:] = np.where(np.reshape(on, (-1, 1)), self._forces, 0.0)
 
     def aim(self, setpoint: Vector) -> None:
         """Give the servos set-points (J,) [rad]; they end at the joints' stops."""

@@ -1,0 +1,418 @@
+"""A Universal Robots controller with an arm behind it: RTDE, dashboard and script ports.
+
+Written from the protocol (Universal Robots, "Real-Time Data Exchange guide"; "Dashboard Server
+e-Series") and from the registers by which ur_rtde's uploaded script is spoken to. The script itself
+is not run: this exercises a client, its wire and a driver, not Polyscope.
+
+The client holds Python's lock while it waits, so the controller is a process of its own, told what
+to do by lines of JSON; the ports are fixed, so it has a loopback address of its own.
+"""
+
+import contextlib
+import json
+import math
+import os
+import selectors
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from metarl.testing.body import Body, Flaws
+from metarl.testing.live import Live
+
+RTDE, DASHBOARD, SCRIPT = 30004, 29999, 30003
+TICK = 0.008  # s
+POWER_OFF, IDLE, RUNNING = 3, 5, 7  # robot modes
+NORMAL, PROTECTIVE_STOP = 1, 3  # safety modes
+TYPES = {"BOOL": "?", "UINT8": "B", "UINT32": "I", "UINT64": "Q", "INT32": "i", "DOUBLE": "d",
+         "VECTOR3D": "3d", "VECTOR6D": "6d", "VECTOR6INT32": "6i"}
+FIELDS = {  # the types of what can be asked for, registers apart
+    "VECTOR6D": """target_q target_qd target_qdd target_current target_moment actual_q actual_qd
+        actual_current joint_control_output actual_TCP_pose actual_TCP_speed actual_TCP_force
+        target_TCP_pose target_TCP_speed joint_temperatures actual_joint_voltage ft_raw_wrench
+        payload_inertia external_force_torque""",
+    "VECTOR6INT32": "joint_mode", "VECTOR3D": "actual_tool_accelerometer payload_cog",
+    "INT32": "robot_mode safety_mode", "UINT64": "actual_digital_input_bits "
+    "actual_digital_output_bits", "UINT32": """runtime_state robot_status_bits safety_status_bits
+        speed_slider_mask""",
+    "DOUBLE": """timestamp actual_execution_time speed_scaling target_speed_fraction
+        actual_momentum actual_main_voltage actual_robot_voltage actual_robot_current
+        standard_analog_input0 standard_analog_input1 standard_analog_output0
+        standard_analog_output1 standard_analog_output_0 standard_analog_output_1 payload
+        speed_slider_fraction""",
+    "UINT8": """standard_digital_output_mask standard_digital_output standard_analog_output_mask
+        standard_analog_output_type configurable_digital_output_mask configurable_digital_output
+        tool_digital_output_mask tool_digital_output""",
+}
+KINDS = {name: kind for kind, names in FIELDS.items() for name in names.split()}
+TROUBLES = ("", "lost", "late", "frozen", "nan", "duplicated", "reordered", "overload")
+
+
+def kind_of(name: str) -> str:
+    """The type of a field."""
+    for start, kind in (("put_int_register_", "INT32"), ("put_double_register_", "DOUBLE"),
+                        ("put_bit_register", "BOOL")):
+        if start in name:
+            return kind
+    return KINDS.get(name, "NOT_FOUND")
+
+
+@dataclass
+class Recipe:
+    """What a client set up to be told, or to tell."""
+
+    names: list[str]
+    layout: struct.Struct
+
+
+@dataclass
+class Client:
+    """A connection to RTDE."""
+
+    socket: socket.socket
+    data: bytes = b""
+    inputs: list[Recipe] = field(default_factory=list)
+    output: Recipe | None = None
+    period: float = TICK  # s, between what it is told
+    due: float = math.inf  # s, monotonic
+
+
+class Controller:
+    """The controller's state, and the programs that a client may run on it."""
+
+    def __init__(self, body: Body, unlock_after: float) -> None:
+        self._live, self._unlock_after = Live(body), unlock_after
+        self.robot_mode, self.safety_mode, self.program = POWER_OFF, NORMAL, False
+        self.registers: dict[str, float] = {}
+        self.watchdog, self.fed = math.inf, 0.0  # s
+        self.written = 0  # packets of input, scripts and acts that a client sent
+        self.target = body.data.qpos.copy()  # rad, of servoj
+        self.lookahead = 0.1  # s
+        self._setpoint, self._stopped, self._then = self.target.copy(), 0.0, time.monotonic()
+
+    def tick(self) -> None:
+        """Live until now."""
+        now = time.monotonic()
+        if self.program and now - self.fed > self.watchdog:
+            self.protective_stop()
+        share = 1 - math.exp(-(now - self._then) / self.lookahead)
+        self._setpoint += share * (self.target - self._setpoint)
+        self._then = now
+        self._live.resting = self.robot_mode != RUNNING  # its brakes hold it
+        body = self._live.now()
+        body.torque(True)
+        body.aim(self._setpoint)
+
+    def protective_stop(self) -> None:
+        """Stop where it is, the program too."""
+        self.safety_mode, self.program, self._stopped = PROTECTIVE_STOP, False, time.monotonic()
+        self.halt()
+
+    def halt(self) -> None:
+        """Go no farther."""
+        self.target = self._setpoint.copy()
+
+    def run_script(self) -> None:
+        """Start a program, where one may run."""
+        self.written += 1
+        self.program = self.robot_mode == RUNNING and self.safety_mode == NORMAL
+        self.watchdog = math.inf
+        self.registers["output_int_register_0"] = int(self.program)
+        # Registers outlive programs: what the last client left there is obeyed.
+        self.obey({"input_int_register_0": self.registers.get("input_int_register_0", 0)})
+
+    def obey(self, said: dict[str, float]) -> None:
+        """What an input packet asks of the program, by number."""
+        self.registers |= said
+        if "input_int_register_0" not in said or not self.program:
+            return
+        self.fed = time.monotonic()
+        double = [self.registers.get(f"input_double_register_{i}", 0.0) for i in range(11)]
+        command, answer = said["input_int_register_0"], 2
+        if command in (0, 11):  # idle; servoj
+            answer = 1
+        if command == 11:
+            self.target, self.lookahead = np.array(double[:6]), double[9]
+        elif command == 16:  # servo stop
+            self.halt()
+        elif command == 31:
+            self.protective_stop()
+        elif command == 35:
+            self.watchdog = 1 / double[0]
+        elif command == 255:
+            self.program = False
+            self.halt()
+        self.written += command != 0
+        self.registers["output_int_register_0"] = answer
+
+    def dashboard(self, line: str) -> str:
+        """The answer to a line."""
+        questions = {
+            "polyscopeversion": "URSoftware 5.11.0.108249 (Oct 01 2021)",
+            "get serial number": "20215500000", "is in remote control": "true",
+            "get robot model": "UR5", "running": f"Program running: {str(self.program).lower()}",
+            "robotmode": f"Robotmode: {'RUNNING' if self.robot_mode == RUNNING else 'POWER_OFF'}",
+            "safetystatus": f"Safetystatus: {self._safety()}",
+            "safetymode": f"Safetymode: {self._safety()}", "quit": "Disconnected",
+            "programstate": "PLAYING" if self.program else "STOPPED",
+        }
+        if line.lower() in questions:
+            return questions[line.lower()]
+        self.written += 1
+        return self._act(line.lower())
+
+    def _act(self, line: str) -> str:
+        if line == "power on":
+            self.robot_mode = max(self.robot_mode, IDLE)
+            return "Powering on"
+        if line == "brake release":
+            self.robot_mode = RUNNING
+            return "Brake releasing"
+        if line == "power off":
+            self.robot_mode, self.program = POWER_OFF, False
+            return "Powering off"
+        if line == "stop":
+            self.program = False
+            return "Stopped"
+        if line == "unlock protective stop":
+            if time.monotonic() - self._stopped < self._unlock_after:
+                return "Cannot unlock protective stop until 5s after occurrence. Always inspect " \
+                       "cause of protective stop before unlocking"
+            self.safety_mode = NORMAL
+            return "Protective stop releasing"
+        return "closing safety popup" if line == "close safety popup" else "Unknown command"
+
+    def _safety(self) -> str:
+        return "NORMAL" if self.safety_mode == NORMAL else "PROTECTIVE_STOP"
+
+    def report(self) -> dict[str, Any]:
+        """What can be told of it now, by field; the rest is zero."""
+        body = self._live.now()
+        q, dq, tau = body.measure()
+        zero = np.zeros(6)
+        return self.registers | {
+            "timestamp": time.monotonic(), "actual_q": q, "actual_qd": dq,
+            "target_q": self._setpoint, "actual_current": tau / 10, "ft_raw_wrench": zero,
+            "joint_temperatures": zero + 28.0, "robot_mode": self.robot_mode,
+            "safety_mode": self.safety_mode, "runtime_state": 2 if self.program else 1,
+            "robot_status_bits": (self.robot_mode >= IDLE) + 2 * self.program,
+            "safety_status_bits": 1 if self.safety_mode == NORMAL else 4,
+            "speed_scaling": 1.0, "target_speed_fraction": 1.0,
+        }
+
+
+class Server:
+    """The three ports, and the standard input, in one loop."""
+
+    def __init__(self, fresh: Callable[[], Controller], host: str) -> None:
+        self._fresh, self._controller = fresh, fresh()
+        self._select = selectors.DefaultSelector()
+        self._trouble, self._since = "", 0.0
+        self._sent = self._kept = b""  # the last data, and what comes after its successor
+        self._clients: list[Client] = []
+        self._ending = False
+        for port, serve in ((RTDE, self._rtde), (DASHBOARD, self._dashboard),
+                            (SCRIPT, self._script)):
+            listener = socket.create_server((host, port))
+            self._watch(listener, lambda it, serve=serve: serve(it.accept()[0]))
+        self._watch(sys.stdin.buffer, lambda _: self._told())
+
+    def run(self) -> None:
+        """Serve until the standard input ends."""
+        while not self._ending:
+            for key, _ in self._select.select(TICK / 4):
+                with contextlib.suppress(OSError):
+                    key.data(key.fileobj)
+            self._controller.tick()
+            self._publish()
+
+    def _watch(self, file: Any, act: Callable[[Any], None]) -> None:
+        self._select.register(file, selectors.EVENT_READ, act)
+
+    def _told(self) -> None:
+        line = sys.stdin.buffer.readline()
+        self._ending = not line
+        if line:
+            said = json.loads(line)
+            if "registers" in said:  # another day
+                self._controller = self._fresh()
+                self._controller.registers |= said["registers"]
+            if "trouble" in said:
+                self._trouble, self._since = said["trouble"], time.monotonic()
+                if self._trouble == "overload":
+                    self._controller.protective_stop()
+            report = self._controller.report() | {"written": self._controller.written}
+            answer = {name: np.asarray(value).tolist() for name, value in report.items()}
+            print(json.dumps(answer), flush=True)
+
+    def _script(self, peer: socket.socket) -> None:
+        text = bytearray()
+
+        def more(it: socket.socket) -> None:
+            got = it.recv(65536)
+            text.extend(got)
+            if not got or text.endswith(b"end\n"):
+                if text:
+                    self._controller.run_script()
+                    text.clear()
+                if not got:
+                    self._select.unregister(it)
+
+        self._watch(peer, more)
+
+    def _dashboard(self, peer: socket.socket) -> None:
+        peer.sendall(b"Connected: Universal Robots Dashboard Server\n")
+
+        def more(it: socket.socket) -> None:
+            got = it.recv(4096)
+            if not got:
+                self._select.unregister(it)
+            for line in got.decode().splitlines():
+                it.sendall(self._controller.dashboard(line).encode() + b"\n")
+
+        self._watch(peer, more)
+
+    # RTDE.
+
+    def _rtde(self, peer: socket.socket) -> None:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client = Client(peer)
+        self._clients.append(client)
+
+        def more(it: socket.socket) -> None:
+            got = it.recv(65536)
+            if not got:
+                self._select.unregister(it)
+                self._clients.remove(client)
+            client.data += got
+            while len(client.data) >= 3 and len(client.data) >= (
+                size := int.from_bytes(client.data[:2], "big")
+            ):
+                packet, client.data = client.data[:size], client.data[size:]
+                answer = self._answer(client, packet[2], packet[3:])
+                if answer is not None:
+                    self._send(client, packet[2], answer)
+
+        self._watch(peer, more)
+
+    def _answer(self, client: Client, kind: int, said: bytes) -> bytes | None:
+        if kind == 86:  # the protocol's version
+            return b"\x01"
+        if kind == 118:  # the controller's
+            return struct.pack(">4I", 5, 11, 0, 108249)
+        if kind == 79:  # what it wants to be told
+            client.period = max(1 / struct.unpack(">d", said[:8])[0], TICK / 4)
+            client.output, kinds = _recipe(said[8:])
+            return b"\x01" + kinds
+        if kind == 73:  # what it will tell
+            recipe, kinds = _recipe(said)
+            client.inputs.append(recipe)
+            return bytes([len(client.inputs)]) + kinds
+        if kind in (83, 80):  # start, pause
+            client.due = time.monotonic() if kind == 83 else math.inf
+            return b"\x01"
+        if kind == 85:
+            recipe = client.inputs[said[0] - 1]
+            values = recipe.layout.unpack(said[1:])
+            # Vectors are told but not used: registers are single numbers.
+            self._controller.obey(dict(zip(recipe.names, values, strict=False)))
+        return None
+
+    def _publish(self) -> None:
+        now = time.monotonic()
+        for client in self._clients:
+            if client.output is not None and client.due <= now:
+                client.due = max(client.due + client.period, now)
+                with contextlib.suppress(OSError):
+                    self._tell(client, client.output, now)
+
+    def _tell(self, client: Client, recipe: Recipe, now: float) -> None:
+        report = self._controller.report()
+        if self._trouble == "nan":
+            report["actual_q"] = np.full(6, np.nan)
+        data = b"\x01" + recipe.layout.pack(*_numbers(recipe, report))
+        told = "actual_q" in recipe.names  # trouble is for those who ask where it is
+        if told and (self._trouble == "lost"
+                     or (self._trouble == "late" and now - self._since < 0.19)):
+            return
+        if told and self._trouble == "frozen" and self._sent:
+            data = self._sent
+        if told and self._trouble == "reordered" and not self._kept:
+            self._kept = data  # until the next one
+            return
+        for each in (data, data if self._trouble == "duplicated" else self._kept):
+            if each:
+                self._send(client, 85, each)
+        self._sent, self._kept = data if told else self._sent, b""
+
+    def _send(self, client: Client, kind: int, said: bytes) -> None:
+        client.socket.sendall(struct.pack(">HB", len(said) + 3, kind) + said)
+
+
+def _recipe(said: bytes) -> tuple[Recipe, bytes]:
+    """The recipe for comma-separated names, and their types as a client is told them."""
+    names = [name for name in said.decode().split(",") if name]
+    kinds = [kind_of(name) for name in names]
+    layout = struct.Struct(">" + "".join(TYPES.get(kind, "") for kind in kinds))
+    return Recipe(names, layout), ",".join(kinds).encode()
+
+
+def _numbers(recipe: Recipe, report: dict[str, Any]) -> list[float]:
+    """What a recipe asks for, one number after another."""
+    numbers = []
+    for name in recipe.names:
+        layout = TYPES.get(kind_of(name), "")
+        count = int(layout[:-1]) if layout[:-1] else len(layout)
+        value = np.broadcast_to(report.get(name, 0), count).tolist()
+        numbers += value if layout[-1:] == "d" else map(int, value)
+    return numbers
+
+
+class Ur:
+    """A controller in a process of its own, reachable at `host` inside a `with`."""
+
+    def __init__(self, flaws: Flaws | None = None, unlock_after: float = 5.0) -> None:
+        self._told = json.dumps({"flaws": asdict(flaws or Flaws()), "unlock_after": unlock_after})
+        self.host = ""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "metarl.testing.rtde", self._told], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        self.host = json.loads(self._process.stdout.readline())["host"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def ask(self, **said: str | dict[str, float]) -> dict[str, Any]:
+        """What the controller knows of itself, after it was told to make `trouble`, one of
+        TROUBLES, or to start anew with what a client left in its `registers`."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(said) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+def main() -> None:
+    """Serve on a loopback address that no other process has."""
+    said = json.loads(sys.argv[1])
+    number = os.getpid()
+    host = f"127.{1 + number // 62500 % 250}.{1 + number // 250 % 250}.{1 + number % 250}"
+    flaws = Flaws(**said["flaws"])
+    server = Server(lambda: Controller(Body("ur5e", flaws), said["unlock_after"]), host)
+    print(json.dumps({"host": host}), flush=True)
+    server.run()
+
+
+if __name__ == "__main__":
+    main()
