@@ -1,0 +1,138 @@
+"""An arm behind a `Link`, in this process and in virtual time: nothing waits, nothing is late.
+
+It does of the guard's work what a policy notices: it integrates velocities into set-points, keeps
+those in a tube around the measured pose and inside the joints' limits, and latches when a command
+expires. For tests, for judging a policy in a twin, and for benchmarks; never for a real arm.
+"""
+
+from collections import deque
+
+import numpy as np
+
+from metarl.robot.arm import (
+    ArmMode,
+    ArmSpec,
+    ArmState,
+    Fault,
+    Mode,
+    NotAcknowledged,
+    OperatorAck,
+    Rejected,
+    Vector,
+)
+from metarl.robot.link import Phase, Report
+from metarl.robot.specs import spec_of
+from metarl.testing.body import TIMESTEP, Body
+
+_PERIOD = 0.01  # s, of the guard
+_TUBE = 0.1  # rad
+_SENSES = frozenset({"q", "dq", "tau"})
+
+
+class Direct:
+    """A `Link` and a `Clock` to a body. Time passes in `sleep` alone."""
+
+    def __init__(self, body: Body, delay: float = 0.0) -> None:
+        """A command reaches the servos, and a state reaches the policy, `delay` seconds late."""
+        name = body.arm
+        self.spec: ArmSpec = spec_of(
+            name, modes=frozenset(Mode), rate_hz=(10, 125), watchdog="driver", senses=_SENSES)
+        self.body = body
+        self.fault: Fault | None = None  # set it, and the arm stops with it at the next tick
+        self._delay = delay
+        self._phase, self._reason = Phase.HOLDING, ""
+        self._zeros = np.zeros(body.joints)
+        self._asked = self._zeros
+        self._mode, self._expires = Mode.JOINT_VELOCITY, 0.0
+        self._seq, self._accepted, self._tick, self._told = -1, -1, 0, -1
+        self._limits: tuple[str, ...] = ()
+        self._coming: deque[tuple[float, int, Mode, Vector, float]] = deque()
+        self._states: deque[ArmState] = deque()
+        body.torque(True)
+        self._target = body.measure()[0]
+        self._states.append(self._measured())
+
+    # Time.
+
+    def now(self) -> float:
+        """Seconds that the body has lived."""
+        return self.body.time
+
+    def sleep(self, seconds: float) -> None:
+        """Let the body live on, tick by tick."""
+        end = self.now() + seconds
+        while self.now() < end - TIMESTEP / 2:
+            self._tick_on()
+            self.body.advance(min(_PERIOD, max(TIMESTEP, end - self.now())))
+            self._states.append(self._measured())
+
+    # What a policy has.
+
+    def report(self, timeout_s: float) -> Report:
+        if self._told == self._tick:
+            self.sleep(_PERIOD)
+        self._told = self._tick
+        while len(self._states) > 1 and self._states[1].t_host <= self.now() - self._delay:
+            self._states.popleft()
+        return Report(self._tick, self._states[0], self._phase, self._reason, self._accepted,
+                      self._asked.copy(), self._target.copy(), self._limits, 0)
+
+    def command(self, mode: Mode, value: Vector, expires_in_s: float,
+                gripper: float | None = None) -> int:
+        if value.shape != self._zeros.shape or not np.isfinite(value).all():
+            raise Rejected("a command has another width, or is not finite")
+        self._seq += 1
+        now = self.now()
+        self._coming.append((now + self._delay, self._seq, mode, value.copy(), now + expires_in_s))
+        return self._seq
+
+    def hold(self) -> None:
+        self._coming.clear()
+        self._asked = self._zeros
+        if self._phase is not Phase.LATCHED:
+            self._phase = Phase.HOLDING
+
+    def unlatch(self, ack: OperatorAck) -> None:
+        if self.fault is not None:
+            raise NotAcknowledged(f"{self.fault.text}; clear it first")
+        self._phase, self._reason = Phase.HOLDING, ""
+
+    def close(self) -> None:
+        self.hold()
+
+    # The guard's part.
+
+    def _tick_on(self) -> None:
+        self._tick += 1
+        now = self.now() + 1e-9
+        if self.fault is not None:
+            self._latch(self.fault.text)
+        while self._coming and self._coming[0][0] <= now:
+            _, seq, mode, value, expires = self._coming.popleft()
+            if self._phase is not Phase.LATCHED:
+                self._phase, self._accepted = Phase.STREAMING, seq
+                self._mode, self._asked, self._expires = mode, value, expires
+        if self._phase is Phase.STREAMING and now > self._expires:
+            self._latch("no command came in time")
+        wanted = self._target
+        if self._phase is Phase.STREAMING:
+            fast = self._mode is Mode.JOINT_VELOCITY
+            wanted = self._target + _PERIOD * self._asked if fast else self._asked
+        q, _, _ = self.body.measure()
+        tube = np.clip(wanted, q - _TUBE, q + _TUBE)
+        inside = np.clip(tube, self.spec.q_min, self.spec.q_max)
+        self._limits = (("tube",) if (tube != wanted).any() else ()) + (
+            ("position",) if (inside != tube).any() else ())
+        self._target = inside
+        self.body.aim(inside)
+
+    def _latch(self, reason: str) -> None:
+        if self._phase is not Phase.LATCHED:
+            self._phase, self._reason, self._asked = Phase.LATCHED, reason, self._zeros
+
+    def _measured(self) -> ArmState:
+        q, dq, tau = self.body.measure()
+        mode = ArmMode.STREAMING if self._phase is Phase.STREAMING else ArmMode.HOLDING
+        faults = () if self.fault is None else (self.fault,)
+        return ArmState(self._tick, self.now(), None, q, dq,
+                        ArmMode.FAULT if faults else mode, tau=tau, faults=faults)
