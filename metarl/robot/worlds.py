@@ -125,7 +125,7 @@ class ArmWorlds:
         self.measured = Measured(family, link.spec, perception is not None)
         self.tasks = default_task(family)[None]  # (1, D) float64
         self._perception, self._ask = perception, ask
-        self._draws, self._episode = Draws.of(0, 0, 1), -1
+        self.draws, self.episode = Draws.of(0, 0, 1), -1  # of the trial; the running one
         self._step = self._held = self._late = self._limited = 0
         self._return = 0.0
         self._due: float | None = None  # when the next control step begins
@@ -160,9 +160,9 @@ class ArmWorlds:
     def reset(self, mask: Tensor | None = None, draws: Draws | None = None) -> Tensor:
         """Bring the arm to the start of the next episode; obs (1, O). With `draws` a new trial
         begins. Raises ArmError where that needs a person, and nobody helps."""
-        self._episode = 0 if draws is not None else self._episode + 1
-        self._draws = self._draws if draws is None else draws
-        random = Random(self._draws.only(_TURN), self._episode)
+        self.episode = 0 if draws is not None else self.episode + 1
+        self.draws = self.draws if draws is None else draws
+        random = Random(self.draws.only(_TURN), self.episode)
         start = self.family.reset(self.measured.engine.default_frame(), self.tasks, random)
         while isinstance(found := self.bring(start), NeedsHuman):
             self.log("reset", {"t": self.clock.now(), "needs_human": found.reason})
@@ -201,7 +201,7 @@ class ArmWorlds:
         if last[0]:
             self.link.hold()
             self.log("episode", {
-                "t": self.clock.now(), "episode": self._episode, "steps": self._step,
+                "t": self.clock.now(), "episode": self.episode, "steps": self._step,
                 "return": self._return, "invalid": self.label,
                 "outcome": {name: value.item() for name, value in outcome.items()}})
             if autoreset:
@@ -304,7 +304,7 @@ class ArmWorlds:
     def _log_step(self, action: Tensor, velocity: Vector, reward: Tensor) -> None:
         report = self.report
         self.log("step", {
-            "t": self.clock.now(), "episode": self._episode, "step": self._step,
+            "t": self.clock.now(), "episode": self.episode, "step": self._step,
             "age": self.clock.now() - report.state.t_host, "q": report.state.q.tolist(),
             "dq": report.state.dq.tolist(), "action": action[0].tolist(),
             "requested": velocity.tolist(), "applied": report.applied.tolist(),

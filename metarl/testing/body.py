@@ -87,9 +87,10 @@ class Body:
 
     def advance(self, seconds: float) -> None:
         """Live on, by whole steps of TIMESTEP."""
-        half = self._flaws.backlash / 2
-        for _ in range(round(seconds / TIMESTEP)):
-            mujoco.mj_step(self.model, self.data)
+        steps, half = round(seconds / TIMESTEP), self._flaws.backlash / 2
+        each = 1 if half else steps  # play depends on the way; without any, the end is enough
+        for _ in range(0, steps, max(each, 1)):
+            mujoco.mj_step(self.model, self.data, nstep=each)
             q = self.data.qpos[: self.joints]
             self._gear = np.clip(self._gear, q - half, q + half)
 
