@@ -3,8 +3,7 @@
 import mujoco
 import numpy as np
 
-from metarl.envs.arms import Arm, Joint, Vector
-from metarl.envs.kinematics import rotation
+from metarl.envs.arms import Arm, Joint, Vector, rotation
 from metarl.envs.scenery import add_scenery
 
 SAFE_FRACTION = 0.25  # of the joints' speed limits, at action 1

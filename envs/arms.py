@@ -18,9 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from metarl.envs.family import Interval
-
 Vector = tuple[float, float, float]
+Interval = tuple[float, float]
 ArmName = Literal["fr3", "ur5e", "so101"]
 
 
@@ -134,3 +133,12 @@ _SO101 = Arm(
 )
 
 ARMS: dict[ArmName, Arm] = {"fr3": _FR3, "ur5e": _UR5E, "so101": _SO101}
+
+
+def rotation(turn: Vector) -> np.ndarray:
+    """The rotation matrix (3, 3) of roll, pitch and yaw [rad] about fixed axes."""
+    (a, b, c), (d, e, f) = np.cos(turn), np.sin(turn)
+    about_x = np.array([[1, 0, 0], [0, a, -d], [0, d, a]])
+    about_y = np.array([[b, 0, e], [0, 1, 0], [-e, 0, b]])
+    about_z = np.array([[c, -f, 0], [f, c, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x

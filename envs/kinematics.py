@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs.arms import Arm, Vector
+from metarl.envs.arms import Arm, Vector, rotation
 
 _IDENTITY = torch.eye(6, dtype=torch.float64)
 
@@ -19,15 +19,6 @@ class Pose:
     position: Tensor  # (N, 3) m
     rotation: Tensor  # (N, 3, 3), whose columns are the frame's axes
     jacobian: Tensor  # (N, 6, J): m/s, then rad/s, for 1 rad/s of each joint
-
-
-def rotation(turn: Vector) -> np.ndarray:
-    """The rotation matrix (3, 3) of roll, pitch and yaw [rad] about fixed axes."""
-    (a, b, c), (d, e, f) = np.cos(turn), np.sin(turn)
-    about_x = np.array([[1, 0, 0], [0, a, -d], [0, d, a]])
-    about_y = np.array([[b, 0, e], [0, 1, 0], [-e, 0, b]])
-    about_z = np.array([[c, -f, 0], [f, c, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
 
 
 def forward(arm: Arm, qpos: Tensor, tool: float = 0.0) -> Pose:

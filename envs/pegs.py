@@ -7,8 +7,8 @@ bottom. A round peg's hole has eight sides. Walls that a hole does not need hide
 import mujoco
 import numpy as np
 
+from metarl.envs.arms import rotation
 from metarl.envs.family import Parameter
-from metarl.envs.kinematics import rotation
 
 SHAPES = ("round", "square", "hexagonal")
 HALF = 0.0125  # m, half of a peg's width, across its flat sides, at scale 1

@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,13 @@ class OperatorAck:
             raise NotAcknowledged("an acknowledgement names the operator and what they checked")
 
 
+def tuples(value: Any) -> Any:
+    """What JSON gives, with tuples in place of lists."""
+    if isinstance(value, list):
+        return tuple(map(tuples, value))
+    return {k: tuples(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
 @dataclass(frozen=True)
 class Chain:
     """Where the joints are: joint i is a hinge about z of frame i, which lies in frame i - 1; the
@@ -148,10 +155,25 @@ class ArmSpec:
             raise ArmError(f"{self.model} claims to sense {sorted(unknown)}; "
                            f"known: {sorted(SENSES)}")
 
+    def to_json(self) -> str:
+        """All that the spec says, the same text every time."""
+        said = asdict(self) | {"modes": sorted(self.modes), "senses": sorted(self.senses)}
+        return json.dumps(said, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "ArmSpec":
+        """A spec from its text. Raises ArmError for one that makes no sense."""
+        try:
+            said = tuples(json.loads(text))
+            said["chain"] = Chain(**said["chain"])
+            said["modes"] = frozenset(map(Mode, said["modes"]))
+            return ArmSpec(**said | {"senses": frozenset(said["senses"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArmError(f"this is no spec of an arm: {error}") from None
+
     def digest(self) -> str:
         """SHA-256 of all that the spec says, as hexadecimal digits."""
-        said = asdict(self) | {"modes": sorted(self.modes), "senses": sorted(self.senses)}
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -194,6 +216,12 @@ class Applied:
     t_sent: float  # s, monotonic
 
 
+def needs_ack(ack: object) -> None:
+    """Raises NotAcknowledged unless a person's word is given."""
+    if not isinstance(ack, OperatorAck):
+        raise NotAcknowledged("this may hurt: it needs an OperatorAck")
+
+
 class ArmAdapter(ABC):
     """One arm. Not thread-safe: one process owns the port, the guard.
 
@@ -230,7 +258,8 @@ class ArmAdapter(ABC):
     @abstractmethod
     def hold(self) -> None:
         """Stop and keep torque, at the last applied target; after a contact or an overload at the
-        measured pose. Always legal; doing it again is harmless."""
+        measured pose. Always legal; doing it again is harmless. Nothing need be sent while an arm
+        holds: its watchdog waits for the next command."""
 
     @abstractmethod
     def release(self, ack: OperatorAck) -> None:

@@ -29,10 +29,12 @@ class Report:
     phase: Phase
     reason: str  # why it is latched; "" otherwise
     seq: int  # of the newest command that it accepted; -1 before the first
-    requested: Vector  # (J,) what that command asked for, rad/s or rad
+    requested: Vector  # (J,) what that command asked for, rad/s or rad; NaN before the first
     applied: Vector  # (J,) rad, the target that was sent to the arm
     limits: tuple[str, ...]  # what changed the target at this tick
     rejected: int  # commands rejected since the start
+    t: float = 0.0  # s, monotonic, when the tick began
+    ignored: int = 0  # bytes on its socket that were no frames
 
 
 class Link(Protocol):

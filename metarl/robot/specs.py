@@ -5,8 +5,7 @@ specifications" of the FR3 (libfranka's rate limits: 10 rad/s^2, 5000 rad/s^3). 
 Feetech publish neither; their accelerations are ours, moderate ones.
 """
 
-from metarl.envs.arms import ARMS, Arm, ArmName
-from metarl.envs.kinematics import rotation
+from metarl.envs.arms import ARMS, Arm, ArmName, rotation
 from metarl.robot.arm import ArmSpec, Chain, Mode, Watchdog
 
 _ACCELERATION: dict[ArmName, float] = {"fr3": 10.0, "ur5e": 10.0, "so101": 20.0}  # rad/s^2

@@ -1,0 +1,50 @@
+"""The arms that can be named: built in, by entry point `metarl.arms`, or as `package.module:Name`.
+
+Nothing is imported before it is asked for: a driver's library may not be installed.
+"""
+
+import importlib
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from metarl.errors import UserError, unknown
+from metarl.robot.arm import ArmAdapter
+
+ARMS: dict[str, str] = {
+    "twin": "metarl.robot.twin:Twin",
+}
+Option = str | float | bool  # what an adapter may be made from
+
+
+def arm_names() -> list[str]:
+    """Every name that can be used without a plugin, built-in ones first."""
+    found = {point.name for point in metadata.entry_points(group="metarl.arms")}
+    return [*ARMS, *sorted(found - set(ARMS))]
+
+
+def arm_class(name: str) -> Any:
+    """The class of an adapter. Raises UserError where there is none."""
+    points = {point.name: point.value for point in metadata.entry_points(group="metarl.arms")}
+    place = ARMS.get(name) or points.get(name) or name
+    module, _, attribute = place.partition(":")
+    if not attribute:
+        raise unknown("arm", name, arm_names())
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise UserError(f"arm {name} needs the Python module {error.name}, which is not "
+                        "installed") from None
+    except AttributeError:
+        raise UserError(f"{module} has no {attribute}") from None
+    if not (isinstance(found, type) and issubclass(found, ArmAdapter)):
+        raise UserError(f"{place} is no arm; it must derive from metarl.robot.arm.ArmAdapter")
+    return found
+
+
+def make_arm(name: str, options: Mapping[str, Option]) -> ArmAdapter:
+    """An adapter, made and not connected. Raises UserError for options that it does not have."""
+    try:
+        return arm_class(name)(**options)
+    except TypeError as error:
+        raise UserError(f"arm {name}: {error}") from None
