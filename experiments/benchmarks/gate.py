@@ -61,9 +61,9 @@ def run(agent: Agent, number: int) -> Session:
     draw = generator(number, 0, 0, Role.TASK_SET)
     flaws = Flaws(
         payload=draw.uniform(0, 2), damping=2 ** draw.uniform(-1, 1), gain=draw.uniform(0.7, 1.3),
-        friction=draw.uniform(0, 1), noise=draw.uniform(0, 1e-3),
+        friction=draw.uniform(0, 1), backlash=draw.uniform(0, 5e-3), noise=draw.uniform(0, 1e-3),
     )
-    worlds = _arm(flaws, number)
+    worlds = _arm(flaws, draw.uniform(0, 0.02), number)
     hands = Hands(agent, worlds)
     goal = draw_task(worlds.family, "test", 2 * number)[None]
     other = draw_task(worlds.family, "test", 2 * number + 1)[None]
@@ -91,8 +91,8 @@ def _gain(hands: Hands, base: Any, adapted: Any, number: int) -> float:
     return statistics.mean(gains)
 
 
-def _arm(flaws: Flaws, seed: int) -> ArmWorlds:
-    link = Direct(Body("fr3", flaws, seed))
+def _arm(flaws: Flaws, delay: float, seed: int) -> ArmWorlds:
+    link = Direct(Body("fr3", flaws, seed), delay=delay)
     ack = OperatorAck("the benchmark", "nobody is there")
     return ArmWorlds(Reach(), link, Authority(0.5), link,
                      ask=lambda reason: link.unlatch(ack) is None)

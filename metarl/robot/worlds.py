@@ -6,6 +6,7 @@ four times as long and velocities are told as four times what they are, so that 
 way that the policy was trained to go.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor
 from metarl.agent import Shapes
 from metarl.envs.family import Family, Frame, Random, Start, default_task
 from metarl.randomness import Draws
-from metarl.robot.arm import ArmError, Mode, Stale, Vector
+from metarl.robot.arm import ArmError, Mode, Vector
 from metarl.robot.link import Link, Phase, Report
 from metarl.robot.measured import Measured, Perception, Sighting
 from metarl.trial import Steps
@@ -219,6 +220,8 @@ class ArmWorlds:
                 report = self._newest()
             except Aborted as problem:
                 return NeedsHuman(str(problem))
+            if report.phase is Phase.OFF:
+                return NeedsHuman("torque is off; enable the arm")
             error = wanted - report.state.q
             if np.abs(error).max() < self.rules.settled and np.abs(report.state.dq).max() < slow:
                 self.link.hold()
@@ -267,7 +270,7 @@ class ArmWorlds:
         """The guard's newest report. Raises Aborted where the arm does not do as it is told."""
         try:
             self.report = report = self.link.report(self.rules.wait)
-        except Stale as problem:
+        except ArmError as problem:  # stale, or the guard is gone
             raise self._abort(str(problem)) from None
         if report.state.faults:
             raise self._abort(report.state.faults[0].text)
@@ -290,7 +293,8 @@ class ArmWorlds:
             raise self._abort(str(problem)) from None
 
     def _abort(self, reason: str) -> Aborted:
-        self.link.hold()
+        with contextlib.suppress(ArmError):
+            self.link.hold()
         self.log("abort", {"t": self.clock.now(), "reason": reason})
         return Aborted(reason)
 

@@ -92,7 +92,7 @@ class Body:
         for _ in range(0, steps, max(each, 1)):
             mujoco.mj_step(self.model, self.data, nstep=each)
             q = self.data.qpos[: self.joints]
-            self._gear = np.clip(self._gear, q - half, q + half)
+            self._gear = np.maximum(np.minimum(self._gear, q + half), q - half)
 
     def measure(self) -> tuple[Vector, Vector, Vector]:
         """Angles [rad], speeds [rad/s] and motor torques [N m], (J,) each."""

@@ -1,8 +1,9 @@
 """An arm behind a `Link`, in this process and in virtual time: nothing waits, nothing is late.
 
-It does of the guard's work what a policy notices: it integrates velocities into set-points, keeps
-those in a tube around the measured pose and inside the joints' limits, and latches when a command
-expires. For tests, for judging a policy in a twin, and for benchmarks; never for a real arm.
+It does of the guard's work what a policy notices: it latches when a command expires, integrates
+velocities into set-points, and holds those to the guard's limits by the guard's own shaper; or,
+without limits and far quicker, to a tube around the measured pose and the joints' stops alone. For
+judging a policy in a twin, for tests and benchmarks; never for a real arm.
 """
 
 from collections import deque
@@ -20,6 +21,7 @@ from metarl.robot.arm import (
     Rejected,
     Vector,
 )
+from metarl.robot.limits import Limits, Shaper, reasons
 from metarl.robot.link import Phase, Report
 from metarl.robot.specs import spec_of
 from metarl.testing.body import TIMESTEP, Body
@@ -32,8 +34,8 @@ _SENSES = frozenset({"q", "dq", "tau"})
 class Direct:
     """A `Link` and a `Clock` to a body. Time passes in `sleep` alone."""
 
-    def __init__(self, body: Body, delay: float = 0.0) -> None:
-        """A command reaches the servos, and a state reaches the policy, `delay` seconds late."""
+    def __init__(self, body: Body, limits: Limits | None = None, delay: float = 0.0) -> None:
+        """A command reaches the guard, and a state reaches the policy, `delay` seconds late."""
         name = body.arm
         self.spec: ArmSpec = spec_of(
             name, modes=frozenset(Mode), rate_hz=(10, 125), watchdog="driver", senses=_SENSES)
@@ -50,6 +52,9 @@ class Direct:
         self._states: deque[ArmState] = deque()
         body.torque(True)
         self._target = body.measure()[0]
+        self._shaper = None if limits is None else Shaper(limits, self.spec.chain, _PERIOD)
+        if self._shaper is not None:
+            self._shaper.start(self._target)
         self._states.append(self._measured())
 
     # Time.
@@ -75,7 +80,7 @@ class Direct:
         while len(self._states) > 1 and self._states[1].t_host <= self.now() - self._delay:
             self._states.popleft()
         return Report(self._tick, self._states[0], self._phase, self._reason, self._accepted,
-                      self._asked.copy(), self._target.copy(), self._limits, 0)
+                      self._asked.copy(), self._target.copy(), self._limits, 0, self.now())
 
     def command(self, mode: Mode, value: Vector, expires_in_s: float,
                 gripper: float | None = None) -> int:
@@ -114,17 +119,26 @@ class Direct:
                 self._mode, self._asked, self._expires = mode, value, expires
         if self._phase is Phase.STREAMING and now > self._expires:
             self._latch("no command came in time")
-        wanted = self._target
-        if self._phase is Phase.STREAMING:
-            fast = self._mode is Mode.JOINT_VELOCITY
-            wanted = self._target + _PERIOD * self._asked if fast else self._asked
+        going = self._phase is Phase.STREAMING
         q, _, _ = self.body.measure()
-        tube = np.clip(wanted, q - _TUBE, q + _TUBE)
-        inside = np.clip(tube, self.spec.q_min, self.spec.q_max)
+        if self._shaper is None:
+            self._move(q, self._asked if going else None)
+        else:
+            self._target = self._shaper.tick(q, self._asked if going else None, self._mode)
+            self._limits = reasons(self._shaper.limited)
+        self.body.aim(self._target)
+
+    def _move(self, q: Vector, asked: Vector | None) -> None:
+        """The next target, kept in the tube and inside the stops."""
+        wanted = self._target
+        if asked is not None:
+            fast = self._mode is Mode.JOINT_VELOCITY
+            wanted = self._target + _PERIOD * asked if fast else asked
+        tube = np.minimum(np.maximum(wanted, q - _TUBE), q + _TUBE)
+        inside = np.minimum(np.maximum(tube, self.spec.q_min), self.spec.q_max)
         self._limits = (("tube",) if (tube != wanted).any() else ()) + (
             ("position",) if (inside != tube).any() else ())
         self._target = inside
-        self.body.aim(inside)
 
     def _latch(self, reason: str) -> None:
         if self._phase is not Phase.LATCHED:
