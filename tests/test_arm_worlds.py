@@ -20,10 +20,10 @@ from metarl.envs.worlds import Worlds
 from metarl.randomness import Draws
 from metarl.robot.arm import ArmError, Fault
 from metarl.robot.link import Phase
-from metarl.robot.measured import Measured, Sighting
+from metarl.robot.measured import Measured
 from metarl.robot.worlds import Aborted, ArmWorlds, Authority, NeedsHuman, Ready, Rules
 from metarl.testing.body import Body, Flaws
-from metarl.testing.direct import Direct
+from metarl.testing.direct import Direct, rehearsal
 
 FULL, FLAWLESS = Authority(speed=1.0), Flaws()
 # metarl.load(RUN).save(POLICY), where RUN is seed 1 of: python -m experiments.studies.reach
@@ -37,30 +37,12 @@ def task(family: Reach | Push, **values: float) -> torch.Tensor:
 
 def pair(family: Reach | Push, hidden: torch.Tensor, speed: float) -> tuple[Worlds, ArmWorlds]:
     """Simulated worlds and a flawless double, at the same start and in the same task."""
-    spec = None
-    if isinstance(family, Push):
-        spec = family.spec()
-        family.variant(spec, named_task(family, hidden[0]))
-    body = Body(family.arm, scene=spec)
-    link = Direct(body)
-
-    def perceive() -> Sighting:
-        return Sighting(link.now(), {"object": body.data.qpos[body.joints :].copy()})
-
-    def place(reason: str) -> bool:
-        """The person who is asked to put the object where the episode begins."""
-        assert reason.startswith("put object at")
-        body.data.qpos[body.joints :] = simulated.frame.qpos[0, body.joints :]
-        return True
-
-    real = ArmWorlds(family, link, Authority(speed), link, rules=Rules(settled=1e-3),
-                     perception=perceive if spec else None, ask=place)
+    real = rehearsal(family, hidden, Authority(speed))
+    real.rules = Rules(settled=1e-3)
+    real.reset(draws=Draws.of(0, 0, 1))
     simulated = Worlds(family, 1)
     simulated.set_tasks(hidden)
     simulated.reset(draws=Draws.of(0, 0, 1))
-
-    real.set_tasks(hidden)
-    real.reset(draws=Draws.of(0, 0, 1))
     return simulated, real
 
 
@@ -134,7 +116,7 @@ def test_a_reset_ends_at_the_family_s_start_and_the_arm_holds_there() -> None:
 
 def test_an_arm_that_does_not_come_to_its_start_asks_for_a_person() -> None:
     asked: list[str] = []
-    worlds = reach(ask=lambda reason: bool(asked.append(reason)))
+    worlds = reach(ask=lambda needed: bool(asked.append(needed.reason)))
     assert isinstance(worlds.link, Direct)
     worlds.link.body.torque(False)
     with pytest.raises(ArmError, match="needs a person: joint"):
@@ -238,7 +220,7 @@ def test_what_happens_is_kept() -> None:
     worlds.reset(draws=Draws.of(0, 0, 1))
     for _ in range(5):
         worlds.step(torch.full((1, 7), 0.1), autoreset=False)
-    assert [topic for topic, _ in kept] == ["step"] * 5 + ["episode"]
+    assert [topic for topic, _ in kept] == ["start"] + ["step"] * 5 + ["episode"]
     speeds = 0.25 * ARMS["fr3"].speeds
-    np.testing.assert_allclose(kept[0][1]["requested"], 0.1 * speeds, rtol=1e-6)
+    np.testing.assert_allclose(kept[1][1]["requested"], 0.1 * speeds, rtol=1e-6)
     assert kept[-1][1]["invalid"] == "" and kept[-1][1]["steps"] == 5

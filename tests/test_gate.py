@@ -25,7 +25,7 @@ from metarl.robot.gate import (
     wins_needed,
 )
 from metarl.robot.rollout import Hands, Rollout, digest, prior, usable
-from metarl.robot.worlds import ArmWorlds, Authority
+from metarl.robot.worlds import ArmWorlds, Authority, NeedsHuman
 from metarl.testing.body import Body, Flaws
 from metarl.testing.direct import Direct
 from metarl.trial import Steps
@@ -119,7 +119,7 @@ def arm(goal: int = 0, flaws: Flaws = Flaws(payload=0.5)) -> ArmWorlds:  # noqa:
     link = Direct(Body("fr3", flaws))
     ack = OperatorAck("Ada", "looked")
 
-    def ask(reason: str) -> bool:
+    def ask(needed: NeedsHuman) -> bool:
         link.fault = None
         link.unlatch(ack)
         return True

@@ -3,8 +3,8 @@
 Each session has an arm of its own, in virtual time, with flaws that training did not have, a hidden
 goal, a base policy and a candidate. Some adaptations are sound, others went wrong: the goal was
 moved afterwards, or the reward had the wrong sign. What a candidate is really worth is its mean
-gain over independent pairs of episodes that the gate does not see. Sessions are drawn until there
-are enough in which it is above, and below, zero.
+gain over independent pairs of episodes that the gate does not see: it helps above a margin, hurts
+below minus that, and in between counts as neither. Sessions are drawn until there are enough.
 
     python -m experiments.benchmarks.gate --sessions 50
 """
@@ -26,16 +26,16 @@ from metarl.envs.family import Frame, draw_task
 from metarl.envs.reach import Reach
 from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws, Role, generator
-from metarl.robot.arm import OperatorAck
 from metarl.robot.gate import Verdict, verify
 from metarl.robot.rollout import Hands, prior
-from metarl.robot.worlds import ArmWorlds, Authority
-from metarl.testing.body import Body, Flaws
-from metarl.testing.direct import Direct
+from metarl.robot.worlds import Authority
+from metarl.testing.body import Flaws
+from metarl.testing.direct import rehearsal
 
 _POLICY = Path(__file__).parents[2] / "tests" / "policies" / "reach_fr3"
 _PAIRS = 10
 _TRUTH = 6  # independent pairs
+_MARGIN = 2.0  # of return, where an adapted policy gets about 50
 _KINDS = ("sound", "goal moved", "reward flipped")
 
 
@@ -60,17 +60,18 @@ def run(agent: Agent, number: int) -> Session:
     """Session `number`: its kind, its flaws, its tasks and its starts are drawn from that alone."""
     draw = generator(number, 0, 0, Role.TASK_SET)
     flaws = Flaws(
-        payload=draw.uniform(0, 2), damping=2 ** draw.uniform(-1, 1), gain=draw.uniform(0.7, 1.3),
-        friction=draw.uniform(0, 1), backlash=draw.uniform(0, 5e-3), noise=draw.uniform(0, 1e-3),
+        payload=draw.uniform(0, 1), friction=draw.uniform(0, 1), backlash=draw.uniform(0, 5e-3),
+        noise=draw.uniform(0, 1e-3),
     )
-    worlds = _arm(flaws, draw.uniform(0, 0.02), number)
+    family, kind = Reach(), _KINDS[int(draw.integers(len(_KINDS)))]
+    goal = draw_task(family, "test", 2 * number)[None]
+    other = draw_task(family, "test", 2 * number + 1)[None]
+    worlds = rehearsal(family, goal, Authority(0.5), flaws=flaws, delay=draw.uniform(0, 0.02),
+                       seed=number)
     hands = Hands(agent, worlds)
-    goal = draw_task(worlds.family, "test", 2 * number)[None]
-    other = draw_task(worlds.family, "test", 2 * number + 1)[None]
-    kind = _KINDS[int(draw.integers(len(_KINDS)))]
-    worlds.set_tasks(goal)
     base = prior(agent, worlds, number)
-    if draw.integers(2):  # the base has adapted before, soundly
+    if draw.integers(2):  # the base has adapted before: to another goal, or soundly to this one
+        worlds.set_tasks(other if kind == "sound" else goal)
         _, base = hands.adapt(base, 2, Draws.of(number, EVALUATION + 1, 1))
     worlds.set_tasks(other if kind == "goal moved" else goal)
     worlds.family = Flipped() if kind == "reward flipped" else worlds.family
@@ -91,13 +92,6 @@ def _gain(hands: Hands, base: Any, adapted: Any, number: int) -> float:
     return statistics.mean(gains)
 
 
-def _arm(flaws: Flaws, delay: float, seed: int) -> ArmWorlds:
-    link = Direct(Body("fr3", flaws, seed), delay=delay)
-    ack = OperatorAck("the benchmark", "nobody is there")
-    return ArmWorlds(Reach(), link, Authority(0.5), link,
-                     ask=lambda reason: link.unlatch(ack) is None)
-
-
 def main() -> None:
     """Print each session and record the shares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -108,15 +102,17 @@ def main() -> None:
     helpful: list[Session] = []
     harmful: list[Session] = []
     number = 0
+    neither: list[Session] = []
     while min(len(helpful), len(harmful)) < wanted:
         session = run(agent, number)
         number += 1
-        found = helpful if session.gain > 0 else harmful
+        found = helpful if session.gain > _MARGIN else harmful
+        found = neither if abs(session.gain) <= _MARGIN else found
         if len(found) < wanted:
             found.append(session)
             print(f"{number:4}  {session.kind:15} gain {session.gain:8.2f}  {session.verdict:10}"
                   f"  {session.episodes} episodes", flush=True)
-    for name, sessions in (("helpful", helpful), ("harmful", harmful)):
+    for name, sessions in (("helpful", helpful), ("harmful", harmful), ("neither", neither)):
         print(name, dict(Counter(str(session.verdict) for session in sessions)))
     kept = sum(session.verdict is Verdict.KEEP for session in helpful) / wanted
     # The base goes on unless the candidate is kept.

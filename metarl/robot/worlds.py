@@ -9,7 +9,7 @@ way that the policy was trained to go.
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,9 +58,10 @@ class Ready:
 
 @dataclass(frozen=True)
 class NeedsHuman:
-    """A person must do something first."""
+    """A person must do something first, so that the episode can begin at its start."""
 
     reason: str
+    start: Start | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Aborted(ArmError):
     """A rollout had to stop before its end; why."""
 
 
-def refuse(reason: str) -> bool:
+def refuse(needed: NeedsHuman) -> bool:
     """Nobody is there to help."""
     return False
 
@@ -117,7 +118,7 @@ class ArmWorlds:
 
     def __init__(
         self, family: Family, link: Link, authority: Authority, clock: Clock = HOST,
-        perception: Perception | None = None, ask: Callable[[str], bool] = refuse,
+        perception: Perception | None = None, ask: Callable[[NeedsHuman], bool] = refuse,
         log: Log = keep_nothing, rules: Rules = Rules(),
     ) -> None:
         """`ask` tells a person what is needed, and whether it was done. Moves nothing."""
@@ -167,12 +168,14 @@ class ArmWorlds:
         start = self.family.reset(self.measured.engine.default_frame(), self.tasks, random)
         while isinstance(found := self.bring(start), NeedsHuman):
             self.log("reset", {"t": self.clock.now(), "needs_human": found.reason})
-            if not self._ask(found.reason):
+            if not self._ask(replace(found, start=start)):
                 raise ArmError(f"the arm needs a person: {found.reason}")
         self._step = self._held = self._late = self._limited = 0
         self._return, self._due = 0.0, None
         self.frame = self._look()
         self.obs = self.family.observe(self.frame).float()
+        self.log("start", {"t": self.clock.now(), "episode": self.episode,
+                           "q": self.report.state.q.tolist(), "obs": self.obs[0].tolist()})
         return self.obs
 
     def step(self, action: Tensor, autoreset: bool = True) -> Steps:
@@ -203,7 +206,7 @@ class ArmWorlds:
             self.link.hold()
             self.log("episode", {
                 "t": self.clock.now(), "episode": self.episode, "steps": self._step,
-                "return": self._return, "invalid": self.label,
+                "terminated": bool(terminated[0]), "return": self._return, "invalid": self.label,
                 "outcome": {name: value.item() for name, value in outcome.items()}})
             if autoreset:
                 self.reset()

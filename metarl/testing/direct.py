@@ -7,9 +7,12 @@ judging a policy in a twin, for tests and benchmarks; never for a real arm.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
+from torch import Tensor
 
+from metarl.envs.family import Family, named_task
 from metarl.robot.arm import (
     ArmMode,
     ArmSpec,
@@ -23,12 +26,16 @@ from metarl.robot.arm import (
 )
 from metarl.robot.limits import Limits, Shaper, reasons
 from metarl.robot.link import Phase, Report
+from metarl.robot.measured import Sighting
 from metarl.robot.specs import spec_of
-from metarl.testing.body import TIMESTEP, Body
+from metarl.robot.worlds import ArmWorlds, Authority, Log, NeedsHuman, keep_nothing
+from metarl.testing.body import TIMESTEP, Body, Flaws
 
 _PERIOD = 0.01  # s, of the guard
 _TUBE = 0.1  # rad
 _SENSES = frozenset({"q", "dq", "tau"})
+_ACK = OperatorAck("nobody", "this is a twin in virtual time")
+FLAWLESS = Flaws()
 
 
 class Direct:
@@ -150,3 +157,42 @@ class Direct:
         faults = () if self.fault is None else (self.fault,)
         return ArmState(self._tick, self.now(), None, q, dq,
                         ArmMode.FAULT if faults else mode, tau=tau, faults=faults)
+
+
+def rehearsal(
+    family: Family, task: Tensor, authority: Authority, limits: Limits | None = None,
+    flaws: Flaws = FLAWLESS, delay: float = 0.0, seed: int = 0, log: Log = keep_nothing,
+) -> ArmWorlds:
+    """Worlds on a twin of the family's arm in a task (1, D), whose physics it has besides its own
+    flaws. Someone is always there to put objects back and to let the arm go on."""
+    scene, named = family.spec(), named_task(family, task[0])
+    family.variant(scene, named)
+    body = Body(getattr(family, "arm", "fr3"), flaws, seed, scene)
+    link = Direct(body, limits, delay)
+    worlds = ArmWorlds(family, link, authority, link, _eyes(body, link), _hands(body, link), log)
+    worlds.set_tasks(task)
+    return worlds
+
+
+def _eyes(body: Body, link: Direct) -> Callable[[], Sighting] | None:
+    """Perception of every free body; None where there is none."""
+    names = {body.model.joint(i).name: int(body.model.jnt_qposadr[i])
+             for i in range(body.joints, body.model.njnt)}
+    if not names:
+        return None
+    return lambda: Sighting(link.now(), {
+        name: body.data.qpos[at : at + 7].copy() for name, at in names.items()})
+
+
+def _hands(body: Body, link: Direct) -> Callable[[NeedsHuman], bool]:
+    """The person beside the twin."""
+    def help_out(needed: NeedsHuman) -> bool:
+        if link.fault is not None:
+            return False
+        link.unlatch(_ACK)
+        if needed.start is not None:
+            body.data.qpos[body.joints :] = needed.start.qpos[0, body.joints :]
+            body.data.qvel[body.joints :] = 0
+        return True
+
+    return help_out
