@@ -136,10 +136,9 @@ class Guard:
             self.keeper.ignored += client.reader.ignored - before
         for client in [c for c in self._clients if c.gone]:
             self._part(client)
-        if self._parent is not None and select.select([self._parent], [], [], 0)[0]:
-            if not os.read(self._parent, 4096):
-                self._parent = None
-                self.keeper.latch("the process that started the guard is gone")
+        if self._parent is not None and _ended(self._parent):
+            self._parent = None
+            self.keeper.latch("the process that started the guard is gone")
         if self._parent is None and not self._clients and self.keeper.phase is Phase.OFF:
             self.ending = True  # nobody is left, and nothing is held
 
@@ -183,6 +182,10 @@ class Guard:
         except ArmError as error:
             return str(error)
         return ""
+
+
+def _ended(pipe: int) -> bool:
+    return bool(select.select([pipe], [], [], 0)[0]) and not os.read(pipe, 4096)
 
 
 def _write(reports: "queue.SimpleQueue[bytes | None]", file: BinaryIO) -> None:

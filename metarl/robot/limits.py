@@ -26,6 +26,7 @@ REASONS = ("tube", "position", "velocity", "tool speed", "acceleration", "worksp
 TUBE, POSITION, VELOCITY, SPEED, ACCELERATION, WORKSPACE, BRAKING = (
     1 << bit for bit in range(len(REASONS))
 )
+_PER_JOINT = {"q_min", "q_max", "dq_max", "ddq_max", "jerk_max", "tau_max"}
 _SHARES = np.array([1.0, 0.6, 0.3, 0.1, 0.03])  # of what is wanted, tried in turn
 _SHY = 1 - 1e-9  # so that rounding does not carry a target over a limit
 
@@ -53,21 +54,20 @@ class Limits:
     temperature: float = 65.0  # degrees Celsius, a monitor
 
     def __post_init__(self) -> None:
+        corners = np.array(self.box, np.float64)
+        if corners.shape != (2, 3) or not np.isfinite(corners).all() or (
+                corners[0] >= corners[1]).any():
+            raise ArmError("the workspace is two corners of 3 finite numbers, lowest first")
         joints = len(self.q_min)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "tau_max" and value is None:
-                continue
-            if field.name == "box":
-                flat = np.array(value, np.float64)
-                if flat.shape != (2, 3) or not np.isfinite(flat).all() or (flat[0] >= flat[1]).any():
-                    raise ArmError("the workspace is two corners of 3 finite numbers, lowest first")
+        for name, value in vars(self).items():
+            if name == "box" or (name == "tau_max" and value is None):
                 continue
             numbers = np.array(value, np.float64)
-            if not np.isfinite(numbers).all() or numbers.shape not in ((), (joints,)):
-                raise ArmError(f"the limit {field.name} must be finite, one number for each joint")
-            if field.name not in ("q_min", "q_max", "tool") and (numbers <= 0).any():
-                raise ArmError(f"the limit {field.name} must be above zero")
+            shape = (joints,) if name in _PER_JOINT else ()
+            if not np.isfinite(numbers).all() or numbers.shape != shape:
+                raise ArmError(f"the limit {name} needs {joints if shape else 1} finite numbers")
+            if name not in ("q_min", "q_max", "tool") and (numbers <= 0).any():
+                raise ArmError(f"the limit {name} must be above zero")
         if any(low >= high for low, high in zip(self.q_min, self.q_max, strict=True)):
             raise ArmError("a joint's q_min is not below its q_max: is the margin too wide?")
         if self.tool < 0:
@@ -84,7 +84,8 @@ class Limits:
         vendor = spec.jerk_max or tuple(a / RAMP for a in spec.ddq_max)
         reach = tool + sum(math.dist(frame[:3], (0, 0, 0)) for frame in spec.chain.frames)
         widest = Limits(
-            q_min=tuple(q + margin for q in spec.q_min), q_max=tuple(q - margin for q in spec.q_max),
+            q_min=tuple(q + margin for q in spec.q_min),
+            q_max=tuple(q - margin for q in spec.q_max),
             dq_max=spec.dq_max, ddq_max=spec.ddq_max, jerk_max=vendor, tau_max=spec.tau_max,
             box=((-reach, -reach, 0.0), (reach, reach, reach)), tool=tool,
         )

@@ -1,16 +1,15 @@
 """An arm in MuJoCo that lives by the clock, behind the contract of a real one.
 
-It is the families' arm with what they do not have: payload, friction, backlash, noise, and delays of
-what it hears and of what it says. Its wire can be made to fail, as real ones do.
+It is the families' arm with what they do not have: payload, friction, backlash, noise, and delays
+of what it hears and of what it says. Its wire can be made to fail, as real ones do.
 """
 
 import time
 from collections import deque
-from typing import Any
 
 import numpy as np
 
-from metarl.envs.arms import ARMS
+from metarl.envs.arms import ARMS, ArmName
 from metarl.errors import unknown
 from metarl.robot.arm import (
     Applied,
@@ -51,9 +50,10 @@ class Twin(ArmAdapter):
         fault: str = "", fault_at: float = 0.0,  # s after torque is on, when its wire fails
         fault_for: float = float("inf"),  # s
     ) -> None:
-        name = next((name for name in ARMS if name == arm), None)
-        if name is None:
-            raise unknown("arm of the twin", arm, ARMS)
+        names: dict[str, ArmName] = {name: name for name in ARMS}
+        if arm not in names:
+            raise unknown("arm of the twin", arm, names)
+        name = names[arm]
         self.spec = spec_of(name, modes=frozenset({Mode.JOINT_POSITION}), rate_hz=(10.0, 500.0),
                             watchdog="device", senses=frozenset({"q", "dq", "tau"}))
         self._body = Body(name, Flaws(payload, damping, gain, friction, backlash, noise), seed)
