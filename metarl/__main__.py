@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "judge a run: returns of episodes 1 ... K on train, test or ood tasks",
     "adapt": "adapt a run to one task in a few episodes and keep the policy",
     "play": "let a run or an adapted policy act, and record a video",
+    "robot": "put a policy onto a real arm, behind a guard, and adapt it there",
     "report": "write what a run did into one self-contained page",
     "demo": "see it all work in a minute",
 }

@@ -94,7 +94,7 @@ def _gain(hands: Hands, base: Any, adapted: Any, number: int) -> float:
 
 def main() -> None:
     """Print each session and record the shares."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Judge the adaptation gate.")
     parser.add_argument("--sessions", type=int, default=50, help="of either kind")
     wanted = parser.parse_args().sessions
     torch.set_num_threads(1)

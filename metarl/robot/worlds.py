@@ -186,10 +186,8 @@ class ArmWorlds:
         if not action.isfinite().all():
             raise self._abort("the policy's action is not finite")
         before, obs = self.frame, self.obs
-        exact = (self.family.action_scale * action.double()).clamp(-1.0, 1.0)
-        shares = self.family.control(before, exact)[0].numpy()
-        trained = self.measured.centre + self.measured.half * shares  # rad/s, at full speed
-        velocity = self.authority.speed * self.authority.share(self._step) * trained
+        exact = self._exact(action)
+        velocity = self.authority.speed * self.authority.share(self._step) * self.velocity(action)
         self._drive(velocity)
         self._step += 1
         self.frame = after = self._look()
@@ -211,6 +209,21 @@ class ArmWorlds:
             if autoreset:
                 self.reset()
         return Steps(obs, action, reward, next_obs, terminated, last, outcome)
+
+    def look(self) -> Tensor:
+        """What the arm is like now, without asking it for anything: obs (1, O)."""
+        self._newest()
+        self.frame = self._look()
+        self.obs = self.family.observe(self.frame).float()
+        return self.obs
+
+    def velocity(self, action: Tensor) -> Vector:
+        """Joint velocities (J,) [rad/s] that an action (1, A) means at full speed."""
+        shares = self.family.control(self.frame, self._exact(action))[0].numpy()
+        return self.measured.centre + self.measured.half * shares
+
+    def _exact(self, action: Tensor) -> Tensor:
+        return (self.family.action_scale * action.double()).clamp(-1.0, 1.0)
 
     def bring(self, start: Start) -> Ready | NeedsHuman:
         """Move to a start through the guard; ask for a person where that does not do."""
