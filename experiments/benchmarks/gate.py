@@ -26,6 +26,7 @@ from metarl.envs.family import Frame, draw_task
 from metarl.envs.reach import Reach
 from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws, Role, generator
+from metarl.robot.arm import ArmError
 from metarl.robot.gate import Verdict, verify
 from metarl.robot.rollout import Hands, prior
 from metarl.robot.worlds import Authority
@@ -104,8 +105,12 @@ def main() -> None:
     number = 0
     neither: list[Session] = []
     while min(len(helpful), len(harmful)) < wanted:
-        session = run(agent, number)
         number += 1
+        try:
+            session = run(agent, number - 1)
+        except ArmError as problem:
+            print(f"{number:4}  no candidate: {problem}", flush=True)
+            continue
         found = helpful if session.gain > _MARGIN else harmful
         found = neither if abs(session.gain) <= _MARGIN else found
         if len(found) < wanted:

@@ -14,6 +14,7 @@ from metarl.envs.arms import ARMS, ArmName
 from metarl.robot.arm import Vector
 
 TIMESTEP = 0.002  # s
+_LOOK = 5  # time steps, after which the play between motor and link is looked at
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,11 @@ class Body:
 
     def advance(self, seconds: float) -> None:
         """Live on, by whole steps of TIMESTEP."""
-        steps, half = round(seconds / TIMESTEP), self._flaws.backlash / 2
-        each = 1 if half else steps  # play depends on the way; without any, the end is enough
-        for _ in range(0, steps, max(each, 1)):
-            mujoco.mj_step(self.model, self.data, nstep=each)
+        left, half = round(seconds / TIMESTEP), self._flaws.backlash / 2
+        while left > 0:
+            steps = min(left, _LOOK)
+            left -= steps
+            mujoco.mj_step(self.model, self.data, nstep=steps)
             q = self.data.qpos[: self.joints]
             self._gear = np.maximum(np.minimum(self._gear, q + half), q - half)
 
