@@ -20,7 +20,7 @@ from metarl.checkpoint import Checkpoint
 from metarl.envs import FAMILIES, described
 from metarl.envs.family import Family, default_task, sample_tasks
 from metarl.envs.mjcf import Files
-from metarl.envs.worlds import Worlds
+from metarl.envs.sim2real import Sim2Real, make_worlds
 from metarl.errors import DamagedFile, UserError, unknown
 from metarl.evaluate import EVALUATION
 from metarl.policy import Policy, is_bundle, read_bundle
@@ -29,6 +29,7 @@ from metarl.run import Run, find
 from metarl.train import Setting
 
 Warn = Callable[[str], None]
+FLAWLESS = Sim2Real()
 
 
 def load(path: str | Path, device: str = "cpu", plugins: Collection[str] = ()) -> Policy:
@@ -78,6 +79,11 @@ def switch_every(run: Run) -> int:
     return int(run.config.get("trial", {}).get("switch_every", 0))
 
 
+def sim2real(config: Mapping[str, Any]) -> Sim2Real:
+    """The flaws of a real arm that a run's configuration, or a bundle, was trained with."""
+    return build_config("flaw of a real arm", Sim2Real, config.get("sim2real", {}))
+
+
 def restore(run: Run, agent: Agent, warn: Warn, strict: bool = False) -> Checkpoint | None:
     """Give an agent the state of the run's latest whole checkpoint, and return that; None where
     there is none yet. Raises DamagedFile, also for a fallback if `strict`."""
@@ -112,9 +118,9 @@ def trained(
 def about(run: Run, agent: Agent, **more: Any) -> dict[str, Any]:
     """What a bundle made from this run says of itself."""
     config = run.config
-    kept = ("metarl", "agent", "config", "family", "options", "seed", "shapes")
-    return {**{k: config[k] for k in kept}, "run": run.name, "replicas": agent.plan.replicas,
-            **more}
+    kept = ("metarl", "agent", "config", "family", "options", "seed", "shapes", "sim2real")
+    return {**{k: config[k] for k in kept if k in config}, "run": run.name,
+            "replicas": agent.plan.replicas, **more}
 
 
 def build_family(
@@ -214,13 +220,15 @@ def build_config(kind: str, cls: Any, values: Mapping[str, Any]) -> Any:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def build_setting(family: Family, agent: Agent, seed: int, switch_every: int = 0) -> Setting:
+def build_setting(
+    family: Family, agent: Agent, seed: int, switch_every: int = 0, flaws: Sim2Real = FLAWLESS,
+) -> Setting:
     """Worlds and task sets to train this agent in this family with. The task sets do not depend
     on the seed, so that all runs of a family meet the same tasks."""
     plan, (train, held_out) = agent.plan, family.task_counts
     return Setting(
-        worlds=Worlds(family, plan.tasks * plan.replicas),
-        judge=Worlds(family, held_out * plan.replicas),
+        worlds=make_worlds(family, plan.tasks * plan.replicas, flaws),
+        judge=make_worlds(family, held_out * plan.replicas, flaws),
         train=sample_tasks(family, "train", train),
         test=sample_tasks(family, "test", held_out),
         seed=seed,

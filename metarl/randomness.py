@@ -23,6 +23,8 @@ class Role(IntEnum):
     BELIEF = 5
     LEARN = 6
     TASK_SWITCH = 7
+    FLAW = 8  # of one episode's arm: delays, backlash, uneven control steps
+    SENSOR_NOISE = 9
 
 
 def generator(

@@ -13,7 +13,7 @@ from metarl.agent import Agent
 from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
 from metarl.collect import Tasks, collect
 from metarl.envs.family import Family, named_task, parse_task
-from metarl.envs.worlds import Worlds
+from metarl.envs.sim2real import Sim2Real, make_worlds
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
 from metarl.policy import Policy
@@ -53,7 +53,8 @@ def run(argv: list[str]) -> int:
     task = parse_task(api.family_of(found, options.plugin), list(options.task), warn)
     family, agent, at = api.trained(found, options.device, options.plugin, warn, options.strict)
     with acting_threads():
-        rows, belief = adapt(family, agent, task, options.episodes, options.seed)
+        rows, belief = adapt(family, agent, task, options.episodes, options.seed,
+                             api.sim2real(found.config))
     names = named_task(family, task)
     about = api.about(found, agent, task=names, episodes=options.episodes, checkpoint=at.step)
     path = options.out or _place(found, names, options.seed)
@@ -68,12 +69,13 @@ def run(argv: list[str]) -> int:
 
 
 def adapt(
-    family: Family, agent: Agent, task: Tensor, episodes: int, seed: int
+    family: Family, agent: Agent, task: Tensor, episodes: int, seed: int,
+    flaws: Sim2Real = api.FLAWLESS,
 ) -> tuple[list[Row], Any]:
     """Return and outcomes before, in each of `episodes`, and after adaptation to a task (D,); and
     the belief at the end."""
     replicas = agent.plan.replicas
-    worlds = Worlds(family, replicas)
+    worlds = make_worlds(family, replicas, flaws)
     tasks = Tasks(task[None], torch.zeros(1, dtype=torch.long), replicas)
     judging = Draws.of(seed, _JUDGING, 1, replicas)
     before, _ = collect(worlds, agent, tasks, 1, judging, noise=False)

@@ -10,7 +10,7 @@ from metarl import api
 from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
 from metarl.collect import Switch
 from metarl.envs.family import Split, sample_tasks
-from metarl.envs.worlds import Worlds
+from metarl.envs.sim2real import make_worlds
 from metarl.errors import UserError
 from metarl.evaluate import Evaluation, evaluate
 from metarl.statistics import interquartile_mean, interval
@@ -49,7 +49,7 @@ def run(argv: list[str]) -> int:
     # What a task becomes does not depend on how many are judged, up to the family's own number.
     pool = sample_tasks(family, options.split, max(count, family.task_counts[1]))
     tasks, switch = pool[:count], Switch(every, pool) if every else None
-    worlds = Worlds(family, count * agent.plan.replicas)
+    worlds = make_worlds(family, count * agent.plan.replicas, api.sim2real(found.config))
     with acting_threads():
         result = evaluate(worlds, agent, tasks, options.episodes, options.seed, switch=switch)
     document = {

@@ -46,7 +46,8 @@ def run_adapt(argv: list[str]) -> int:
     with Recorder(chosen.folder / "log.mcap") as log:
         if options.rehearse:
             log("session", {"verb": "adapt", "arm": "rehearsal", "policy": str(chosen.path)})
-            worlds = rehearsal(chosen.family, chosen.task, given, flaws=_ROUGH, log=log)
+            worlds = rehearsal(chosen.family, chosen.task, given, flaws=_ROUGH, log=log,
+                               history=chosen.history)
             outcome = _session(chosen, worlds, None, plan, {"arm": "rehearsal"}, log)
         else:
             with connected(chosen, options, given, log) as arm:
@@ -70,7 +71,8 @@ def _session(
     chosen: Chosen, worlds: ArmWorlds, limits: Limits | None, plan: Plan,
     facts: dict[str, Any], log: Recorder,
 ) -> Outcome:
-    twin = rehearsal(chosen.family, chosen.task, worlds.authority, limits)
+    twin = rehearsal(chosen.family, chosen.task, worlds.authority, limits,
+                     history=chosen.history)
     facts |= {"base": str(chosen.path.absolute()), "task": chosen.task[0].tolist(),
               "speed": worlds.authority.speed}
     return adapt(chosen.policy, worlds, twin, plan, chosen.folder, facts, log, _tell)

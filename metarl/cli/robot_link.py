@@ -63,6 +63,11 @@ class Chosen:
     task: torch.Tensor  # (1, D)
     folder: Path  # of this session
 
+    @property
+    def history(self) -> int:
+        """How many past actions the policy sees."""
+        return api.sim2real(self.policy.about).history
+
 
 @dataclass(frozen=True)
 class Connected:
@@ -115,7 +120,7 @@ def connected(
         stack.callback(link.close)
         worlds = ArmWorlds(
             family, link, authority, HOST, perceive(options.perception),
-            lambda needed: ask(needed, link, ack), log)
+            lambda needed: ask(needed, link, ack), log, history=chosen.history)
         worlds.set_tasks(chosen.task)
         state = worlds.report.state
         items = look(family, chosen.task, link.spec, state, link.limits, link.unmonitored,

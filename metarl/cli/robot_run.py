@@ -63,7 +63,7 @@ def run_run(argv: list[str]) -> int:
         if options.stage == "twin":
             log("session", {"verb": "run", "arm": "twin", "stage": "twin",
                             "policy": str(chosen.path)})
-            worlds = rehearsal(chosen.family, chosen.task, given, log=log)
+            worlds = rehearsal(chosen.family, chosen.task, given, log=log, history=chosen.history)
             lived, demoted = _live(chosen, worlds, options, log)
         else:
             with connected(chosen, options, given, log) as arm:
@@ -134,8 +134,8 @@ def _live(
 def _replay(chosen: Chosen, file: Path, options: RunOptions) -> int:
     """How far the policy's actions are from those in a log, given the log's observations."""
     agent, worst, steps = chosen.policy.agent, 0.0, 0
-    prior = own_belief(chosen.policy, rehearsal(chosen.family, chosen.task, Authority(1.0)),
-                       options.seed)
+    prior = own_belief(chosen.policy, rehearsal(
+        chosen.family, chosen.task, Authority(1.0), history=chosen.history), options.seed)
     belief, obs = prior, None
     for topic, message in messages(file):
         if topic == "start":

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metarl.agent import Shapes
 from metarl.envs.family import Family, Frame, Random, Start, default_task
+from metarl.envs.sim2real import History
 from metarl.randomness import Draws
 from metarl.robot.arm import ArmError, Mode, Vector
 from metarl.robot.link import Link, Phase, Report
@@ -119,9 +120,10 @@ class ArmWorlds:
     def __init__(
         self, family: Family, link: Link, authority: Authority, clock: Clock = HOST,
         perception: Perception | None = None, ask: Callable[[NeedsHuman], bool] = refuse,
-        log: Log = keep_nothing, rules: Rules = Rules(),
+        log: Log = keep_nothing, rules: Rules = Rules(), history: int = 0,
     ) -> None:
-        """`ask` tells a person what is needed, and whether it was done. Moves nothing."""
+        """`ask` tells a person what is needed, and whether it was done; `history` is how many past
+        actions the policy was trained to see. Moves nothing."""
         self.family, self.link, self.rules = family, link, rules
         self.authority, self.clock, self.log = authority, clock, log
         self.measured = Measured(family, link.spec, perception is not None)
@@ -133,7 +135,8 @@ class ArmWorlds:
         self._due: float | None = None  # when the next control step begins
         self.report = self._newest()
         self.frame = self._look()
-        self.obs = family.observe(self.frame).float()  # (1, O)
+        self._past = History(1, history, family.commands or len(self.measured.half))
+        self.obs = self._observe()  # (1, O)
 
     @property
     def shapes(self) -> Shapes:
@@ -172,8 +175,9 @@ class ArmWorlds:
                 raise ArmError(f"the arm needs a person: {found.reason}")
         self._step = self._held = self._late = self._limited = 0
         self._return, self._due = 0.0, None
+        self._past.forget()
         self.frame = self._look()
-        self.obs = self.family.observe(self.frame).float()
+        self.obs = self._observe()
         self.log("start", {"t": self.clock.now(), "episode": self.episode,
                            "q": self.report.state.q.tolist(), "obs": self.obs[0].tolist()})
         return self.obs
@@ -190,8 +194,9 @@ class ArmWorlds:
         velocity = self.authority.speed * self.authority.share(self._step) * self.velocity(action)
         self._drive(velocity)
         self._step += 1
+        self._past.add(exact)
         self.frame = after = self._look()
-        self.obs = next_obs = self.family.observe(after).float()
+        self.obs = next_obs = self._observe()
         reward = self.family.reward(before, exact, after, self.tasks).float()
         terminated = self.family.terminated(after)
         if self.family.hold:
@@ -214,13 +219,16 @@ class ArmWorlds:
         """What the arm is like now, without asking it for anything: obs (1, O)."""
         self._newest()
         self.frame = self._look()
-        self.obs = self.family.observe(self.frame).float()
+        self.obs = self._observe()
         return self.obs
 
     def velocity(self, action: Tensor) -> Vector:
         """Joint velocities (J,) [rad/s] that an action (1, A) means at full speed."""
         shares = self.family.control(self.frame, self._exact(action))[0].numpy()
         return self.measured.centre + self.measured.half * shares
+
+    def _observe(self) -> Tensor:
+        return self._past.beside(self.family.observe(self.frame).float())
 
     def _exact(self, action: Tensor) -> Tensor:
         return (self.family.action_scale * action.double()).clamp(-1.0, 1.0)

@@ -162,6 +162,7 @@ class Direct:
 def rehearsal(
     family: Family, task: Tensor, authority: Authority, limits: Limits | None = None,
     flaws: Flaws = FLAWLESS, delay: float = 0.0, seed: int = 0, log: Log = keep_nothing,
+    history: int = 0,
 ) -> ArmWorlds:
     """Worlds on a twin of the family's arm in a task (1, D), whose physics it has besides its own
     flaws. Someone is always there to put objects back and to let the arm go on."""
@@ -169,7 +170,8 @@ def rehearsal(
     family.variant(scene, named)
     body = Body(getattr(family, "arm", "fr3"), flaws, seed, scene)
     link = Direct(body, limits, delay)
-    worlds = ArmWorlds(family, link, authority, link, _eyes(body, link), _hands(body, link), log)
+    worlds = ArmWorlds(family, link, authority, link, _eyes(body, link), _hands(body, link), log,
+                       history=history)
     worlds.set_tasks(task)
     return worlds
 
