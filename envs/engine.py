@@ -168,15 +168,18 @@ class BatchEngine:
             self._batch.forward(mask, stage=self._stage)
         self._warnings = self._batch.warning.copy()
 
-    def step(self, control: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        """One control step of the masked rows with control (N, A); which rows diverged: (N,)."""
+    def step(
+        self, control: np.ndarray, mask: np.ndarray | None = None, substeps: int | None = None
+    ) -> np.ndarray:
+        """One control step of the masked rows with control (N, A), or so many substeps; which rows
+        diverged: (N,)."""
         if mask is None:
             self._ctrl[:] = control
         else:
             self._ctrl[mask] = control[mask]
         failed = np.zeros(self.rows, bool)
         try:
-            self._batch.step(mask, nstep=self.substeps, stage=self._stage)
+            self._batch.step(mask, nstep=substeps or self.substeps, stage=self._stage)
         except batch.SimulationError as error:
             failed[error.ids] = True
         # MuJoCo resets a row that blows up inside the call and goes on; only its warnings tell.

@@ -38,7 +38,7 @@ class Worlds:
         self._never_terminates = type(family).terminated is Family.terminated
         self.set_tasks(self.tasks)
         self.frame = self._start(self._all)
-        self.obs = family.observe(self.frame).float()  # (N, O)
+        self.obs = self._look()  # (N, O)
 
     @property
     def shapes(self) -> Shapes:
@@ -65,7 +65,7 @@ class Worlds:
             self._draws = draws
             self._episode[rows] = 0
         self.frame = self._start(rows)
-        obs = self.family.observe(self.frame).float()
+        obs = self._look()
         # A row that diverged and was not reset has a last obs, but no state to observe.
         self.obs = torch.where(torch.from_numpy(rows)[:, None], obs, self.obs)
         return self.obs
@@ -85,15 +85,15 @@ class Worlds:
         np.minimum(exact, 1.0, out=exact)
         np.maximum(exact, -1.0, out=exact)
         before, obs, applied = self.frame, self.obs, torch.from_numpy(exact)
-        shares = self.family.control(before, applied).numpy() if self._controls else exact
+        shares = self._control(before, applied).numpy() if self._controls else exact
         control = self._half * shares
         control += self._centre
-        failed = self.engine.step(control, None if mask is None else rows)
+        failed = self._advance(control, None if mask is None else rows)
         if broken is not None:
             failed |= broken & rows
         self._step += rows
         self.frame = after = self.engine.frame()
-        next_obs = self.family.observe(after).float()
+        next_obs = self._look()
         reward = self.family.reward(before, applied, after, self.tasks).float()
         if mask is not None or failed.any():
             valid = torch.from_numpy(rows & ~failed)
@@ -110,11 +110,25 @@ class Worlds:
             if autoreset:
                 self._episode += last
                 self.frame = self._start(last)
-                self.obs = self.family.observe(self.frame).float()
+                self.obs = self._look()
         return Steps(
             obs, action, reward, next_obs, torch.from_numpy(terminated), torch.from_numpy(last),
             outcome,
         )
+
+    # What is otherwise on a real arm (metarl.envs.sim2real).
+
+    def _look(self) -> Tensor:
+        """What the policy is told of the frame: (N, O)."""
+        return self.family.observe(self.frame).float()
+
+    def _control(self, frame: Frame, action: Tensor) -> Tensor:
+        """What the actuators get of an action, as shares of their ranges: (N, U)."""
+        return self.family.control(frame, action)
+
+    def _advance(self, control: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+        """One control step of the engine; which rows diverged: (N,)."""
+        return self.engine.step(control, rows)
 
     def _terminated(self, frame: Frame, rows: np.ndarray, failed: np.ndarray) -> np.ndarray:
         if self._never_terminates:

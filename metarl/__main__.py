@@ -22,6 +22,7 @@ VERBS = {
     "adapt": "adapt a run to one task, in a few episodes or from recorded ones",
     "record": "record episodes of an expert, a run or a controller of yours",
     "play": "let a run or an adapted policy act, and record a video",
+    "robot": "put a policy onto a real arm, behind a guard, and adapt it there",
     "report": "write what runs or studies did into one self-contained page",
     "demo": "see it all work in a minute",
 }

@@ -22,7 +22,7 @@ from metarl.envs import FAMILIES, described
 from metarl.envs.expert import Expert
 from metarl.envs.family import Family, default_task, sample_tasks
 from metarl.envs.mjcf import Files
-from metarl.envs.worlds import Worlds
+from metarl.envs.sim2real import Sim2Real, make_worlds
 from metarl.errors import DamagedFile, UserError, unknown
 from metarl.evaluate import EVALUATION
 from metarl.policy import Policy, is_bundle, read_bundle
@@ -31,6 +31,7 @@ from metarl.run import Run, find
 from metarl.train import Setting
 
 Warn = Callable[[str], None]
+FLAWLESS = Sim2Real()
 
 
 def load(path: str | Path, device: str = "cpu", plugins: Collection[str] = ()) -> Policy:
@@ -80,6 +81,11 @@ def switch_every(run: Run) -> int:
     return int(run.config.get("trial", {}).get("switch_every", 0))
 
 
+def sim2real(config: Mapping[str, Any]) -> Sim2Real:
+    """The flaws of a real arm that a run's configuration, or a bundle, was trained with."""
+    return build_config("flaw of a real arm", Sim2Real, config.get("sim2real", {}))
+
+
 def restore(run: Run, agent: Agent, warn: Warn, strict: bool = False) -> Checkpoint | None:
     """Give an agent the state of the run's latest whole checkpoint, and return that; None where
     there is none yet. Raises DamagedFile, also for a fallback if `strict`."""
@@ -114,9 +120,9 @@ def trained(
 def about(run: Run, agent: Agent, **more: Any) -> dict[str, Any]:
     """What a bundle made from this run says of itself."""
     config = run.config
-    kept = ("metarl", "agent", "config", "family", "options", "seed", "shapes")
-    return {**{k: config[k] for k in kept}, "run": run.name, "replicas": agent.plan.replicas,
-            **more}
+    kept = ("metarl", "agent", "config", "family", "options", "seed", "shapes", "sim2real")
+    return {**{k: config[k] for k in kept if k in config}, "run": run.name,
+            "replicas": agent.plan.replicas, **more}
 
 
 def build_family(
@@ -220,12 +226,13 @@ def build_setting(family: Family, agent: Agent, config: Mapping[str, Any]) -> Se
     """Worlds and task sets to train this agent in this family with, as a run's configuration asks.
     The task sets do not depend on the seed, so that all runs of a family meet the same tasks."""
     plan, (train, held_out) = agent.plan, family.task_counts
-    worlds, trial = Worlds(family, plan.tasks * plan.replicas), config.get("trial", {})
+    flaws, trial = sim2real(config), config.get("trial", {})
+    worlds = make_worlds(family, plan.tasks * plan.replicas, flaws)
     tasks, demonstrations = sample_tasks(family, "train", train), trial.get("demonstrations", 0.0)
     taught = config.get("tasks", "uniform") == "curriculum"
     return Setting(
         worlds=worlds,
-        judge=Worlds(family, held_out * plan.replicas),
+        judge=make_worlds(family, held_out * plan.replicas, flaws),
         train=tasks,
         test=sample_tasks(family, "test", held_out),
         seed=int(config["seed"]),

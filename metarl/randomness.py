@@ -25,6 +25,8 @@ class Role(IntEnum):
     TASK_SWITCH = 7
     DEMONSTRATION = 8
     CURRICULUM = 9
+    FLAW = 10  # of one episode's arm: delays, backlash, uneven control steps
+    SENSOR_NOISE = 11
 
 
 def generator(

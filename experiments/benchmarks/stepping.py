@@ -208,9 +208,11 @@ def _physics(family: Family, rows: int) -> Method:
     act, start = _actor(worlds), worlds.engine.snapshot().state
     restarts, controls, simulate = [], [], worlds.engine.step
 
-    def noted(control: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    def noted(
+        control: np.ndarray, mask: np.ndarray | None = None, substeps: int | None = None
+    ) -> np.ndarray:
         controls.append(control.copy())
-        return simulate(control, mask)
+        return simulate(control, mask, substeps)
 
     worlds.engine.step = noted
     for _ in range(_STEPS):

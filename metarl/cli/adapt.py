@@ -14,7 +14,7 @@ from metarl.agent import Agent
 from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
 from metarl.collect import Tasks, collect
 from metarl.envs.family import Family, default_task, named_task, parse_task
-from metarl.envs.worlds import Worlds
+from metarl.envs.sim2real import Sim2Real, make_worlds
 from metarl.episodes import Episodes, check_fits, conditioned, read
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
@@ -72,7 +72,8 @@ def run(argv: list[str]) -> int:
         raise UserError(f"{found.config['agent']} must be told the task, and {options.demos} does "
                         "not say it; give --task")
     with acting_threads():
-        rows, belief = adapt(family, agent, task, count, options.seed, demos)
+        rows, belief = adapt(family, agent, task, count, options.seed, demos,
+                             api.sim2real(found.config))
     names = None if task is None else named_task(family, task)
     more: dict[str, Any] = {} if names is None else {"task": names}
     if options.demos is not None and demos is not None:
@@ -93,6 +94,7 @@ def run(argv: list[str]) -> int:
 def adapt(
     family: Family, agent: Agent, task: Tensor | None, episodes: int, seed: int,
     demos: Episodes | None = None,
+    flaws: Sim2Real = api.FLAWLESS,
 ) -> tuple[list[Row], Any]:
     """Return and outcomes before, in each demonstrated and each of `episodes` own episodes, and
     after adaptation to a task (D,); and the belief at the end. Of a task that nobody knows only the
@@ -109,7 +111,7 @@ def adapt(
         row["episode"] = f"demonstration {row['episode']}"
     if task is None:
         return shown, belief
-    worlds = Worlds(family, replicas)
+    worlds = make_worlds(family, replicas, flaws)
     tasks = Tasks(task[None], torch.zeros(1, dtype=torch.long), replicas)
     judging = Draws.of(seed, _JUDGING, 1, replicas)
     before, _ = collect(worlds, agent, tasks, 1, judging, noise=False)

@@ -11,7 +11,7 @@ from metarl.agent import Agent
 from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
 from metarl.collect import Switch
 from metarl.envs.family import Family, Split, sample_tasks
-from metarl.envs.worlds import Worlds
+from metarl.envs.sim2real import make_worlds
 from metarl.errors import UserError
 from metarl.evaluate import Apart, Evaluation, apart, evaluate
 from metarl.statistics import interquartile_mean, interval
@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
     # What a task becomes does not depend on how many are judged, up to the family's own number.
     pool = sample_tasks(family, options.split, max(count, family.task_counts[1]))
     tasks, switch = pool[:count], Switch(every, pool) if every else None
-    worlds = Worlds(family, count * agent.plan.replicas)
+    worlds = make_worlds(family, count * agent.plan.replicas, api.sim2real(found.config))
     with acting_threads():
         result = evaluate(worlds, agent, tasks, options.episodes, options.seed, switch=switch)
         parts = None if every else apart(worlds, agent, tasks, options.episodes, options.seed)

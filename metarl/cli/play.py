@@ -72,14 +72,15 @@ def _play(policy: "Policy", family: Any, task: Any, seed: int, video: Path) -> d
     """One episode, of which the first replica is recorded: `return`, `steps` and `outcome`."""
     import torch
 
+    from metarl.api import sim2real
     from metarl.envs.camera import Camera
     from metarl.envs.family import named_task
-    from metarl.envs.worlds import Worlds
+    from metarl.envs.sim2real import make_worlds
     from metarl.evaluate import EVALUATION
     from metarl.randomness import Draws
 
     agent, belief = policy.agent, policy.belief
-    worlds = Worlds(family, policy.replicas)
+    worlds = make_worlds(family, policy.replicas, sim2real(policy.about))
     worlds.set_tasks(task.expand(policy.replicas, -1))
     worlds.reset(draws=Draws.of(seed, EVALUATION, 1, policy.replicas))
     named = named_task(family, task)

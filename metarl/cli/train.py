@@ -13,7 +13,7 @@ from metarl.cli.common import number, parse, parse_groups, print_json, say, show
 from metarl.envs.description import TERMS
 from metarl.envs.edits import FIELDS
 from metarl.envs.family import Family
-from metarl.envs.worlds import Worlds
+from metarl.envs.sim2real import make_worlds
 from metarl.errors import Diverged, UserError
 from metarl.presets import preset
 from metarl.run import DEFAULT_ROOT, Run, Writer, this_command
@@ -153,6 +153,7 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     chosen = parse_groups(
         f"train {agent_name} {choice.words}",
         {"options": Options(**start["options"]), "trial": TrialOptions(),
+         "sim2real": api.FLAWLESS,
          "config": agent_class.Config(**start["config"]),
          "family": choice.cls(**start["family"])},
         rest, _DESCRIPTION,
@@ -160,13 +161,14 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     options, settings, family = chosen["options"], chosen["config"], chosen["family"]
     _check(options)
     device = api.build_device(options.device)
-    shapes = Worlds(family, 1).shapes
-    trial = chosen["trial"]
+    trial, flaws = chosen["trial"], chosen["sim2real"]
+    shapes = make_worlds(family, 1, flaws).shapes
     config = {
         **api.resolved(agent_name, settings, choice.name, family, shapes),
         **{f.name: getattr(options, f.name) for f in dataclasses.fields(Options)
            if f.name not in ("runs", "mjcf", "vary", "json")},
         "trial": dataclasses.asdict(trial),
+        "sim2real": dataclasses.asdict(flaws),
     }
     agent = agent_class(settings, shapes, options.seed, device)
     api.check_switch(family, agent, trial.switch_every)

@@ -15,6 +15,7 @@ from metarl.envs.arms import ARMS, ArmName
 from metarl.robot.arm import Vector
 
 TIMESTEP = 0.002  # s
+_LOOK = 5  # time steps, after which the play between motor and link is looked at
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,22 @@ class Body:
     can go faster or slower than the clock.
     """
 
-    def __init__(self, arm: ArmName, flaws: Flaws = Flaws(), seed: int = 0) -> None:
+    def __init__(
+        self, arm: ArmName, flaws: Flaws = Flaws(), seed: int = 0,
+        scene: mujoco.MjSpec | None = None,
+    ) -> None:
+        """`scene` is a family's model of the arm and what it handles; the arm alone without one."""
+        self.arm: ArmName = arm
         body = ARMS[arm]
-        spec = arm_spec(body)
+        spec = arm_spec(body) if scene is None else scene
         spec.option.timestep = TIMESTEP
         for actuator in spec.actuators:  # set-points come from outside, at once
             actuator.dyntype = mujoco.mjtDyn.mjDYN_NONE
             actuator.gainprm[0] *= flaws.gain
             actuator.biasprm[:3] *= flaws.gain
             actuator.ctrlrange, actuator.actlimited = actuator.actrange, 0
-        for joint in spec.joints:
+        self.joints = len(body.joints)
+        for joint in spec.joints[: self.joints]:
             joint.damping[0] *= flaws.damping
             joint.frictionloss = flaws.friction
         if flaws.payload > 0:
@@ -53,11 +60,11 @@ class Body:
                                        mass=flaws.payload, contype=0, conaffinity=0)
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
-        self.data.qpos[:] = body.home
+        self.data.qpos[: self.joints] = body.home
         self.data.ctrl[:] = body.home
         self._flaws = flaws
         self._random = np.random.default_rng(seed)
-        self._gear = self.data.qpos.copy()  # what an encoder behind the play shows
+        self._gear = self.data.qpos[: self.joints].copy()  # what an encoder behind the play shows
         self._forces = self.model.actuator_forcerange.copy()
         self.torque(False)
         mujoco.mj_forward(self.model, self.data)
@@ -82,12 +89,16 @@ class Body:
 
     def advance(self, seconds: float) -> None:
         """Live on, by whole steps of TIMESTEP."""
-        half = self._flaws.backlash / 2
-        for _ in range(round(seconds / TIMESTEP)):
-            mujoco.mj_step(self.model, self.data)
-            self._gear = np.clip(self._gear, self.data.qpos - half, self.data.qpos + half)
+        left, half = round(seconds / TIMESTEP), self._flaws.backlash / 2
+        while left > 0:
+            steps = min(left, _LOOK)
+            left -= steps
+            mujoco.mj_step(self.model, self.data, nstep=steps)
+            q = self.data.qpos[: self.joints]
+            self._gear = np.maximum(np.minimum(self._gear, q + half), q - half)
 
     def measure(self) -> tuple[Vector, Vector, Vector]:
         """Angles [rad], speeds [rad/s] and motor torques [N m], (J,) each."""
-        noise = self._flaws.noise * self._random.standard_normal(self.model.nq)
-        return (self._gear + noise, self.data.qvel.copy(), self.data.actuator_force.copy())
+        noise = self._flaws.noise * self._random.standard_normal(self.joints)
+        speeds = self.data.qvel[: self.joints].copy()
+        return self._gear + noise, speeds, self.data.actuator_force.copy()

@@ -1,0 +1,126 @@
+"""`metarl robot list`, `check` and `log`: what needs no policy."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metarl.cli.common import number, parse, print_json, show, table, warn
+from metarl.cli.robot_link import words_to_options
+from metarl.errors import UserError
+from metarl.robot.registry import arm_class, arm_names, make_arm
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """How to show it."""
+
+    json: bool = False  # print as JSON
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What to check."""
+
+    arm: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARM")]
+    """A name of metarl robot list, or package.module:Name."""
+    option: tuple[str, ...] = ()  # name=value ... that the adapter is made from
+    yes: bool = False  # it is a double or in free space: the suite moves it over its whole range
+    json: bool = False  # print the results as JSON
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """What to sum up."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """A log.mcap."""
+    json: bool = False  # print the summary as JSON
+
+
+def run_list(argv: list[str]) -> int:
+    """Print the arms."""
+    options = parse("robot list", ListOptions, argv, "Show the arms that can be named.")
+    found = {name: _about(name) for name in arm_names()}
+    if options.json:
+        print_json(found)
+        return 0
+    shown = table("arm", "what it is")
+    shown.columns[1].justify = "left"
+    for name, about in found.items():
+        shown.add_row(name, about["problem"] or about["about"])
+    show(shown)
+    show("a third party's: entry point metarl.arms, or package.module:Name\n"
+         "look at one with: metarl robot check ARM --option name=value")
+    return 0
+
+
+def run_check(argv: list[str]) -> int:
+    """Run the conformance suite; exit code 1 where something is broken."""
+    options = parse("robot check", CheckOptions, argv,
+                    "Hold an adapter to its contract, on a double: the suite moves the arm over "
+                    "its whole range and injects faults.")
+    from metarl.testing.conformance import verdicts
+
+    made = words_to_options(options.option)
+    make_arm(options.arm, made)  # a slip in the options is told before anything moves
+    if not options.yes and options.arm != "twin":
+        raise UserError("the suite moves the arm over its whole range; add --yes if it is a "
+                        "double, or stands in free space with the stop in your hand")
+    found = [*verdicts(lambda: make_arm(options.arm, made))]
+    broken = [verdict for verdict in found if verdict.problem]
+    if options.json:
+        print_json({"arm": options.arm, "sound": not broken,
+                    "checks": [vars(verdict) for verdict in found]})
+    else:
+        for verdict in found:
+            mark = "FAILS" if verdict.problem else "--" if verdict.unchecked else "ok"
+            show(f"{mark:5}  {verdict.claim}")
+            if verdict.problem or verdict.unchecked:
+                show(f"       {verdict.problem or 'not checked: ' + verdict.unchecked}")
+        show(f"{options.arm}: {len(broken)} of {len(found)} checks fail" if broken
+             else f"{options.arm} keeps the contract of an arm")
+    return 1 if broken else 0
+
+
+def run_log(argv: list[str]) -> int:
+    """Print what a log tells."""
+    options = parse("robot log", LogOptions, argv, "Sum up a log of a session on an arm.")
+    from metarl.robot.log import summary
+
+    found = summary(options.file)
+    if options.json:
+        print_json(found)
+        return 0
+    session = found.get("session", {})
+    if session:
+        show(", ".join(f"{name} {session[name]}" for name in ("verb", "arm", "policy", "stage")
+                       if name in session))
+    if found["episodes"]:
+        shown = table("episode", "policy", "return", "success", "steps", "valid")
+        for i, episode in enumerate(found["episodes"], start=1):
+            shown.add_row(
+                f"{i} {episode['purpose']}", episode.get("policy", ""), number(episode["return"]),
+                number(episode.get("success", float("nan"))), str(episode["steps"]),
+                "yes" if episode["valid"] else f"no: {episode['reason']}")
+        show(shown)
+    for verdict in found["verdicts"]:
+        show(f"{verdict['where']}: {verdict['verdict']}: {verdict['reason']}")
+    for title in ("messages", "limits", "faults", "age [ms]"):
+        if found.get(title):
+            show(f"{title}: " + ", ".join(
+                f"{name} {value if isinstance(value, int) else number(value)}"
+                for name, value in found[title].items()))
+    return 0
+
+
+def _about(name: str) -> dict[str, str]:
+    try:
+        doc = sys.modules[(found := arm_class(name)).__module__].__doc__ or found.__doc__ or ""
+    except UserError as problem:
+        warn(str(problem))
+        return {"about": "", "problem": str(problem)}
+    return {"about": " ".join(doc.split("\n\n")[0].split()), "problem": ""}
+

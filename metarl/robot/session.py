@@ -1,0 +1,173 @@
+"""One session on an arm: adapt in a few episodes, verify in the twin, then on the arm, keep or not.
+
+    FOLDER/
+        card.json       what was asked for and found, and what it does not show
+        active.json     which policy is in charge: `base` or `adapted`, and why
+        adapted/        the candidate: a bundle that names its parent
+        log.mcap        everything that happened (metarl.robot.log)
+
+The base is never written. Taking over, and rolling back, is a change of active.json alone.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from metarl.errors import DamagedFile, UserError
+from metarl.evaluate import EVALUATION
+from metarl.policy import Policy
+from metarl.randomness import Draws
+from metarl.robot.arm import ArmError
+from metarl.robot.gate import Finding, Pair, Verdict, verify, wins_needed
+from metarl.robot.rollout import Hands, Rollout, digest, prior, usable
+from metarl.robot.worlds import ArmWorlds, Log
+from metarl.run import without_nan
+
+CARD, ACTIVE, ADAPTED = "card.json", "active.json", "adapted"
+_ADAPTING = EVALUATION + 1  # iteration that keys the draws
+_SCOPE = "one session, on one arm, in one task, with an operator beside it; no rate of success"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a session does; fixed before it begins."""
+
+    episodes: int = 3  # valid ones to adapt in
+    pairs: int = 10  # at most, in the twin and again on the arm
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise UserError("a session adapts in at least 1 episode")
+        if wins_needed(self.pairs) is None:
+            raise UserError(f"{self.pairs} pairs can never show an improvement at 5 %: not even "
+                            "if all are won; ask for at least 5")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session ended."""
+
+    rollouts: tuple[Rollout, ...]
+    findings: tuple[Finding, ...]  # in the twin, then on the arm
+    parent: str  # digest of the base
+    candidate: str
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.findings[-1].verdict if self.findings else Verdict.ROLL_BACK
+
+    @property
+    def reason(self) -> str:
+        if not self.findings:
+            return "the adapted policy holds what is not finite"
+        last = self.findings[-1]
+        return f"on the {last.where}: {last.reason}"
+
+
+def own_belief(policy: Policy, worlds: ArmWorlds, seed: int) -> Any:
+    """What a policy believes when an arm begins: its own belief if that is one row's, a prior
+    otherwise."""
+    if policy.replicas == 1 and policy.about.get("episodes"):
+        return policy.belief
+    return prior(policy.agent, worlds, seed)
+
+
+def adapt(
+    policy: Policy, worlds: ArmWorlds, twin: ArmWorlds, plan: Plan, folder: Path,
+    facts: Mapping[str, Any], log: Log, tell: Callable[[str, Rollout | Pair], None],
+) -> Outcome:
+    """Adapt `policy` to the task that the worlds have. The twin is that of the same arm and task,
+    under the same limits. `facts` go onto the card.
+
+    Raises ArmError where the arm needs a person and has none, or too few rollouts are valid; the
+    base is then in charge, as before.
+    """
+    hands, agent = Hands(policy.agent, worlds), policy.agent
+    base = own_belief(policy, worlds, plan.seed)
+    parent = digest(agent, base)
+    _point(folder, "base", "the session has not ended")
+
+    def lived(rollout: Rollout) -> None:
+        log("rollout", {"purpose": "adapt", **rollout.as_dict()})
+        tell("adapt", rollout)
+
+    rollouts, adapted = hands.adapt(
+        base, plan.episodes, Draws.of(plan.seed, _ADAPTING, 1), lived)
+    findings: list[Finding] = []
+    if usable(agent, adapted):
+        for where, one in (("twin", Hands(agent, twin)), ("arm", hands)):
+            found = verify(one, base, adapted, plan.pairs, plan.seed, where,
+                           lambda pair, where=where: _lived(pair, where, log, tell))
+            findings.append(found)
+            log("verdict", found.as_dict())
+            if found.verdict is Verdict.ROLL_BACK:
+                break  # what is worse in the twin never gets to the arm
+    if digest(agent, base) != parent:
+        raise ArmError("the base policy has changed during the session; nothing is kept")
+    outcome = Outcome(tuple(rollouts), tuple(findings), parent, digest(agent, adapted))
+    _keep(policy, adapted, outcome, plan, folder, facts)
+    return outcome
+
+
+def _lived(
+    pair: Pair, where: str, log: Log, tell: Callable[[str, Rollout | Pair], None]
+) -> None:
+    for name, rollout in (("base", pair.base), ("adapted", pair.adapted)):
+        log("rollout", {"purpose": f"verify, {where}", "policy": name, **rollout.as_dict()})
+    tell(where, pair)
+
+
+def _keep(
+    policy: Policy, adapted: Any, outcome: Outcome, plan: Plan, folder: Path,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the candidate, the card and, last, who is in charge."""
+    returns = [pair.adapted.total for found in outcome.findings[-1:] for pair in found.pairs
+               if pair.adapted.valid]
+    about = {**policy.about, "replicas": 1, "episodes": plan.episodes, "parent": outcome.parent,
+             "digest": outcome.candidate, "returns": returns}
+    if outcome.findings:
+        Policy(policy.agent, adapted, about, policy.files).save(folder / ADAPTED)
+    _write(folder / CARD, {
+        "scope": _SCOPE, "verdict": str(outcome.verdict), "reason": outcome.reason,
+        "parent": outcome.parent, "candidate": outcome.candidate, "plan": asdict(plan),
+        "rollouts": [rollout.as_dict() for rollout in outcome.rollouts],
+        "findings": [found.as_dict() for found in outcome.findings], **facts})
+    kept = outcome.verdict is Verdict.KEEP
+    _point(folder, "adapted" if kept else "base", outcome.reason)
+
+
+def demote(folder: Path, reason: str) -> None:
+    """Put the base in charge again."""
+    _point(folder, "base", f"demoted: {reason}")
+
+
+def in_charge(folder: Path) -> tuple[Path, str]:
+    """The path of the policy that a session's folder puts in charge, and `base` or `adapted`.
+    Raises DamagedFile."""
+    try:
+        active = json.loads((folder / ACTIVE).read_text())["active"]
+        base = Path(json.loads((folder / CARD).read_text())["base"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedFile(f"{folder} is no finished session: {error}") from None
+    return (folder / ADAPTED if active == "adapted" else base), active
+
+
+def is_session(folder: Path) -> bool:
+    """Whether a folder is that of a session."""
+    return (folder / ACTIVE).is_file()
+
+
+def _point(folder: Path, active: str, reason: str) -> None:
+    _write(folder / ACTIVE, {"active": active, "reason": reason})
+
+
+def _write(file: Path, document: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    temporary = file.with_name(f".tmp-{file.name}-{os.getpid()}")
+    temporary.write_text(json.dumps(without_nan(dict(document)), indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, file)
