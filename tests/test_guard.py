@@ -310,6 +310,13 @@ def test_frames_are_found_among_random_bytes(stream: list[bytes | int], portion:
     assert reader.ignored <= noise + 40000
 
 
+@pytest.mark.parametrize("byte", [4, 7, 20, 60, 200, 364])
+def test_a_frame_with_a_bit_flipped_on_the_way_is_none(byte: int) -> None:
+    spoilt = bytearray(pack_request(Request(Kind.COMMAND, 1, 1.0, 0.1, value=np.arange(5.0))))
+    spoilt[byte] ^= 4
+    assert [*Reader().feed(bytes(spoilt) + bytes(40000))] == []
+
+
 def unlatched(rig: Rig) -> None:
     with contextlib.suppress(ArmError):
         rig.keeper.unlatch(ACK)
