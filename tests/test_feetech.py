@@ -238,6 +238,7 @@ def test_heat_is_a_fault_too_and_keeps_the_target(rig: Rig) -> None:
     home = rig.arm.connect().q
     rig.arm.enable(ACK)
     rig.arm.send(rig.command(home + 0.4))
+    rig.wait(0.3)
     rig.bus.poke(2, 65, 4)
     rig.bus.poke(2, 63, 81)
     state = rig.arm.read(LONG)
@@ -260,6 +261,7 @@ def test_holding_keeps_the_target_releasing_lets_go_and_closing_does_neither(rig
     home = rig.arm.connect().q
     rig.arm.enable(ACK)
     rig.arm.send(rig.command(home + 0.2))
+    rig.wait(0.2)
     rig.arm.hold()
     rig.arm.hold()
     np.testing.assert_allclose(rig.wait(0.5), home + 0.2, atol=0.1)
@@ -274,6 +276,17 @@ def test_holding_keeps_the_target_releasing_lets_go_and_closing_does_neither(rig
     rig.arm.release(ACK)
     assert np.abs(rig.wait(0.5) - held).max() > 0.1, "it sags"
     assert rig.arm.read(LONG).mode == ArmMode.READY_OFF
+
+
+def test_holding_stops_an_arm_that_was_sent_far_away(rig: Rig) -> None:
+    home = rig.arm.connect().q
+    rig.arm.enable(ACK)
+    rig.arm.send(rig.command(home + np.array([1.5, 0, 0, 0, 0])))
+    moving = rig.wait(0.06)
+    rig.arm.hold()
+    # It was fast: it stops within v^2 / 2a of where it was, far from 1.5 rad.
+    assert moving[0] - home[0] < 0.5
+    assert rig.wait(1.0)[0] - home[0] < 0.9
 
 
 def test_an_arm_outside_its_limits_is_not_enabled(tmp_path: Path) -> None:

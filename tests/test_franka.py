@@ -104,12 +104,12 @@ def test_a_sine_is_followed_from_a_pose_that_was_held(arm: Fr3) -> None:
         target = before + 0.2 * np.sin(math.pi / 2 * (clock(state) - start))
         applied = arm.send(command(seq, target))
         np.testing.assert_array_equal(applied.applied, target)
-        time.sleep(0.01)
+        time.sleep(0.03)
         state, seq = arm.read(5.0), seq + 1
         found.append((target, state.q))
     reached = np.array(found)
-    # Up to 0.31 rad/s; plans that end at rest, and the simulator's own servos, lag by 0.3 s.
-    assert np.abs(reached[:, 0] - reached[:, 1]).max() < 0.14
+    # Up to 0.31 rad/s; plans that end at rest, and the simulator's own servos, lag.
+    assert np.abs(reached[:, 0] - reached[:, 1]).max() < 0.08
     assert (np.ptp(reached[:, 1], axis=0) > 0.25).all(), "0.4 from crest to crest"
 
 
@@ -120,7 +120,7 @@ def test_an_unknown_payload_is_felt(arm: Fr3, simulator: FrankySim) -> None:
     simulator.ask(payload=3.0)
     loaded = go(arm, 1, HOME) - HOME
     # 3 kg half a metre out pull with some 15 N m at 4500 N m/rad: 3 mrad.
-    assert 1e-3 < np.abs(loaded - bare).max() < 2e-2
+    assert 5e-4 < np.abs(loaded - bare).max() < 2e-2
 
 
 def test_commands_that_make_no_sense_go_nowhere(arm: Fr3) -> None:
@@ -157,6 +157,18 @@ def test_a_stream_that_ends_stops_and_latches(arm: Fr3) -> None:
     assert arm.cleared == 1 and arm.read(5.0).mode == ArmMode.HOLDING
     with pytest.raises(ArmError, match="no fault"):
         arm.clear_faults(ACK)
+
+
+def test_holding_stops_an_arm_that_was_sent_far_away(arm: Fr3) -> None:
+    arm.connect()
+    arm.enable(ACK)
+    arm.send(command(0, HOME + np.array([1.5, 0, 0, 0, 0, 0, 0])))
+    state = arm.read(5.0)
+    while state.q[0] < 0.1:
+        time.sleep(0.005)
+        state = arm.read(5.0)
+    arm.hold()
+    assert read_for(arm, 1.5).q[0] < 1.0
 
 
 def test_closing_stands_and_releasing_ends_control(arm: Fr3) -> None:

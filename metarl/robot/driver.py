@@ -7,7 +7,7 @@ import numpy as np
 
 from metarl.robot.arm import ArmError, ArmSpec, NotAcknowledged, OperatorAck, Unsupported, Vector
 
-ROUNDING = 1e-6  # rad, beyond which a command was changed and not only rounded
+TUBE = 0.1  # rad, that a target may be ahead of an arm that is to stop
 
 
 def extra(module: str, name: str) -> ModuleType:
@@ -38,3 +38,9 @@ def clamped(spec: ArmSpec, q: Vector) -> tuple[Vector, tuple[str, ...]]:
     inside = np.clip(q, spec.q_min, spec.q_max)
     return inside, tuple(f"position {name}" for name, changed
                          in zip(spec.joints, inside != q, strict=True) if changed)
+
+
+def stopping(spec: ArmSpec, target: Vector, q: Vector, dq: Vector) -> Vector:
+    """A target (J,) to hold: the last one, or where an arm that was sent far away can stop."""
+    reach = np.maximum(TUBE, dq**2 / (2 * np.array(spec.ddq_max)))
+    return np.clip(np.clip(target, q - reach, q + reach), spec.q_min, spec.q_max)

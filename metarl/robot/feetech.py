@@ -24,9 +24,10 @@ from metarl.robot.arm import (
     Mode,
     OperatorAck,
     Unsupported,
+    Vector,
     check_command,
 )
-from metarl.robot.driver import acknowledged, clamped, refuse_outside
+from metarl.robot.driver import acknowledged, clamped, refuse_outside, stopping
 from metarl.robot.servos import (
     CURRENT_UNIT,
     GOAL,
@@ -76,6 +77,7 @@ class So101(ArmAdapter):
         self._enabled = False  # by a person, in this session
         self._faults: tuple[Fault, ...] = ()
         self._seq = self._after = -1
+        self._target = np.zeros(len(self.spec.joints))  # rad, the last that was written
         self.cleared = 0  # faults that a person cleared
 
     def connect(self) -> ArmState:
@@ -131,21 +133,11 @@ class So101(ArmAdapter):
         if self._faults or not self._enabled:
             raise ArmError(self._faults[0].text if self._faults else "the arm is not enabled")
         inside, limits = clamped(self.spec, command.value)
-        arm = self._servos[: len(inside)]
-        goals = [servo.ticks(angle, least, most) for servo, angle, least, most
-                 in zip(arm, inside, self.spec.q_min, self.spec.q_max, strict=True)]
-        applied = np.array([s.angle(t) for s, t in zip(arm, goals, strict=True)])
+        applied = self._write(inside, command.gripper)
         # Up to a tick is rounding, inward at a limit; more is the EEPROM's range.
         off = np.abs(applied - inside) > 1.01 * 2 * math.pi / TICKS
         limits += tuple(f"range {name}" for name, beyond
                         in zip(self.spec.joints, off, strict=True) if beyond)
-        if self.spec.gripper and command.gripper is not None:
-            hand = self._servos[-1]
-            goals.append(round(hand.low + command.gripper * (hand.high - hand.low)))
-        self._do(lambda bus: bus.write_all(GOAL, {
-            servo.id: goal.to_bytes(2, "little")
-            for servo, goal in zip(self._servos, goals, strict=False)
-        }))
         self._after, self._mode = command.seq, ArmMode.STREAMING
         return Applied(command.seq, command.value, applied, limits, time.monotonic())
 
@@ -157,7 +149,10 @@ class So101(ArmAdapter):
             return
         if any(fault.code.startswith(PUSHING) for fault in self._faults):
             self._do(self._stay)
-        self._mode = ArmMode.HOLDING  # the servos keep the last goal by themselves
+        elif self._mode is ArmMode.STREAMING:
+            state = self.read(PATIENCE)
+            self._write(stopping(self.spec, self._target, state.q, state.dq))
+        self._mode = ArmMode.HOLDING
 
     def release(self, ack: OperatorAck) -> None:
         acknowledged(ack)
@@ -225,6 +220,21 @@ class So101(ArmAdapter):
         for servo, answer in zip(self._servos, written, strict=True):
             if answer[1:] != motion[servo.id]:
                 raise BusError(f"{servo.name} did not take its own pose as the goal")
+
+    def _write(self, q: Vector, gripper: float | None = None) -> Vector:
+        """Write goals for angles (J,); the angles that they are."""
+        arm = self._servos[: len(q)]
+        goals = [servo.ticks(angle, least, most) for servo, angle, least, most
+                 in zip(arm, q, self.spec.q_min, self.spec.q_max, strict=True)]
+        self._target = np.array([s.angle(t) for s, t in zip(arm, goals, strict=True)])
+        if self.spec.gripper and gripper is not None:
+            hand = self._servos[-1]
+            goals.append(round(hand.low + gripper * (hand.high - hand.low)))
+        self._do(lambda bus: bus.write_all(GOAL, {
+            servo.id: goal.to_bytes(2, "little")
+            for servo, goal in zip(self._servos, goals, strict=False)
+        }))
+        return self._target
 
     def _latch(self, answers: Sequence[bytes]) -> None:
         """Keep the faults of error bytes and status registers until a person clears them."""

@@ -34,11 +34,14 @@ from metarl.robot.arm import (
     Vector,
     check_command,
 )
-from metarl.robot.driver import acknowledged, clamped, extra, refuse_outside
+from metarl.robot.driver import acknowledged, clamped, extra, refuse_outside, stopping
 from metarl.robot.specs import spec_of
 
 PATIENCE = 1.0  # s, for a fresh state outside the control loop
 POLL = 0.0005  # s
+# Hz, of targets. A plan that is replaced at once never gets going: in the simulator at 0.3 rad/s
+# and 200 Hz of its time it fell 0.15 rad behind, at 70 Hz 0.02.
+RATES = (1.0, 40.0)
 STOPS = {"Reflex": "reflex", "UserStopped": "user stop", "Guiding": "guiding",
          "Other": "not ready"}  # robot modes in which it takes no commands
 
@@ -54,7 +57,7 @@ class Fr3(ArmAdapter):
         if not 0 < dynamics <= 1:
             raise ArmError("dynamics is a share, above 0 and up to 1")
         self.spec = spec_of(
-            "fr3", modes=frozenset({Mode.JOINT_POSITION}), rate_hz=(1.0, 200.0),
+            "fr3", modes=frozenset({Mode.JOINT_POSITION}), rate_hz=RATES,
             watchdog="driver", senses=frozenset({"q", "dq", "tau"}))
         self._host, self._dynamics, self._realtime = host, float(dynamics), realtime
         self._franky: ModuleType | None = None
@@ -63,6 +66,7 @@ class Fr3(ArmAdapter):
         self._faults: tuple[Fault, ...] = ()
         self._told = -1.0  # s, the device's clock
         self._seq = self._after = -1
+        self._target = np.zeros(len(self.spec.joints))  # rad
         self._watchdog, self._fed = float("inf"), 0.0  # s
         self.cleared = 0  # faults that a person cleared
 
@@ -120,7 +124,7 @@ class Fr3(ArmAdapter):
                         faults=self._faults)
 
     def send(self, command: Command) -> Applied:
-        """A new target."""
+        """A new target for the plan."""
         self._open()
         check_command(command, self.spec, self._after, time.monotonic())
         if self._faults or not self._enabled:
@@ -136,9 +140,12 @@ class Fr3(ArmAdapter):
         self._watchdog = timeout_s
 
     def hold(self) -> None:
-        """It ends at the last target by itself, and is carried there."""
+        """A plan that ends at the last target, or as soon as it can."""
         if self._mode is ArmMode.STREAMING:
             self._mode = ArmMode.HOLDING
+            said = self._robot.state
+            now, speed = (np.array(it, np.float64) for it in (said.q_d, said.dq_d))
+            self._aim(stopping(self.spec, self._target, now, speed))
 
     def release(self, ack: OperatorAck) -> None:
         """End control; the arm's own controller holds it until Desk locks it."""
@@ -189,6 +196,7 @@ class Fr3(ArmAdapter):
         except self._errors() as error:
             self._add("control", f"control ended: {error}")
             raise ArmError(self._faults[-1].text) from error
+        self._target = q
 
     def _stop(self) -> None:
         """Come to rest, and end control."""

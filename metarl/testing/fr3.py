@@ -8,6 +8,9 @@ import subprocess
 import sys
 from typing import Self
 
+# Half of the simulator's own for the wrist, which swings under those at 1 kHz.
+DAMPING = (450.0, 450.0, 350.0, 350.0, 100.0, 100.0, 100.0)  # N m s/rad
+
 
 class FrankySim:
     """An FR3 at home, reachable at `host` inside a `with`, with a payload [kg] at its hand."""
@@ -45,7 +48,7 @@ def main() -> None:
     from metarl.envs.arms import ARMS
 
     simulator = MujocoSimulator()
-    robot = simulator.add_robot(initial_q=ARMS["fr3"].home)
+    robot = simulator.add_robot(initial_q=ARMS["fr3"].home, kv=DAMPING)
     with simulator, SimulationServer(simulator) as server:
         model, data = simulator.model, simulator.data
         assert model is not None and data is not None
