@@ -21,8 +21,9 @@ pairs of episodes from equal starts, in random order, first in a twin of the arm
 The adapted policy is kept if an exact one-sided sign test at 5 % shows that it is better, rolled
 back if it is shown to be worse, and else called not shown; the base is never changed.
 
---task says where the goal is: rewards need it, the agent never sees it. --rehearse plays the whole
-session in virtual time, on a twin with the task's physics and some friction, in place of an arm."""
+Rewards need to know where the goal is, from --task; the agent never sees it. With --rehearse the
+whole session is played in virtual time, on a twin with the task's physics and some friction, in
+place of an arm."""
 
 _ROUGH = Flaws(friction=0.5, backlash=2e-3, noise=5e-4)
 

@@ -131,6 +131,7 @@ class ArmWorlds:
         self._perception, self._ask = perception, ask
         self.draws, self.episode = Draws.of(0, 0, 1), -1  # of the trial; the running one
         self._step = self._held = self._late = self._limited = 0
+        self._limits: set[str] = set()  # that changed a target in this episode
         self._return = 0.0
         self._due: float | None = None  # when the next control step begins
         self.report = self._newest()
@@ -151,7 +152,8 @@ class ArmWorlds:
         if self._late > self.rules.late * steps:
             return f"{self._late} of {steps} control steps began late"
         if self._limited > self.rules.limited * steps:
-            return f"the guard changed the target in {self._limited} of {steps} control steps"
+            return (f"the guard changed the target in {self._limited} of {steps} control steps "
+                    f"({', '.join(sorted(self._limits))}); a lower --speed stays within its limits")
         return ""
 
     def set_tasks(self, tasks: Tensor) -> None:
@@ -174,6 +176,7 @@ class ArmWorlds:
             if not self._ask(replace(found, start=start)):
                 raise ArmError(f"the arm needs a person: {found.reason}")
         self._step = self._held = self._late = self._limited = 0
+        self._limits = set()
         self._return, self._due = 0.0, None
         self._past.forget()
         self.frame = self._look()
@@ -280,7 +283,9 @@ class ArmWorlds:
         while (left := self._due - self.clock.now()) > 1e-6:
             self._send(velocity)
             self.clock.sleep(min(self.family.control_step, left))
-            limited |= bool(self._newest().limits)
+            limits = self._newest().limits
+            self._limits.update(limits)
+            limited |= bool(limits)
         self._limited += limited
 
     def _send(self, velocity: Vector) -> None:
