@@ -161,8 +161,11 @@ def _trouble(family: Family, trouble: str) -> None:
 
 def _solvable(family: Family) -> None:
     """The scripted policy solves the tasks."""
-    rate = _success(family, _asked(family))
-    demand(rate >= _SOLVED, f"the scripted policy succeeds in {rate:.0%} of the tasks; they must "
+    tasks = _asked(family)
+    rate = _success(family, tasks)
+    # A family that is solved in just 90 % of all tasks does worse on one sample of them in two.
+    slack = 2 * (_SOLVED * (1 - _SOLVED) / len(tasks)) ** 0.5
+    demand(rate >= _SOLVED - slack, f"the scripted policy succeeds in {rate:.0%} of the tasks; they must "
            f"be solvable in {_SOLVED:.0%}: mend `expert`, the ranges or the horizon")
 
 
