@@ -29,7 +29,8 @@ def broken(check: str) -> type[ArmAdapter]:
 @pytest.fixture(scope="module")
 def judged() -> Iterator[Verdicts]:
     """The verdicts on every arm; all are judged at once, as they mostly wait."""
-    arms = {"plain": Plain, "silent": Silent, "sealed": Sealed, "twin": lambda: Twin("so101", noise=1e-3, backlash=0.01),
+    arms = {"plain": Plain, "silent": Silent, "sealed": Sealed,
+            "twin": lambda: Twin("so101", noise=1e-3, backlash=0.01),
             **{name: broken(name) for name in NAMES}}
     with ThreadPoolExecutor(len(arms)) as pool:
         yield {name: pool.submit(lambda arm=arm: list(verdicts(arm)))

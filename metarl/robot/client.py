@@ -4,14 +4,18 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from metarl.robot.arm import (
     ArmError,
@@ -25,11 +29,12 @@ from metarl.robot.arm import (
     tuples,
 )
 from metarl.robot.limits import Limits
-from metarl.robot.link import Report
+from metarl.robot.link import Link, Phase, Report
 from metarl.robot.registry import Option
 from metarl.robot.wire import Kind, Reader, Request, pack_request, unpack_report
 
 _START = 60.0  # s, that a guard may take to connect its arm
+_PARKED = 5e-3  # rad, from the pose to the target
 _ANSWER = 10.0  # s, that an operation may take
 
 
@@ -150,6 +155,7 @@ class GuardLink:
             elif kind == Kind.ANSWER:
                 said = json.loads(body)
                 self._answers[said["seq"]] = said["problem"]
+                self._newest = None  # it tells of the time before
             elif kind == Kind.HELLO:
                 self._hello = json.loads(body)
         return True
@@ -223,3 +229,27 @@ def start_guard(
         guard.stop()
         raise ArmError(f"the guard of {arm}: {problem}")
     return guard
+
+
+def park(link: Link, pose: Vector, timeout_s: float = 60.0) -> None:
+    """Bring the arm to a pose [rad] and hold there. Ctrl-C does not abandon it half-way. Raises
+    ArmError where it does not arrive; the arm holds then, too."""
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        end = time.monotonic() + timeout_s
+        while True:
+            report = link.report(1.0)
+            if report.phase in (Phase.OFF, Phase.LATCHED):
+                raise ArmError(f"the arm does not park: the guard is {report.phase} "
+                               f"{report.reason}".rstrip())
+            if np.abs(report.applied - pose).max() < _PARKED:
+                return
+            if time.monotonic() > end:
+                raise ArmError(f"the arm did not arrive where it parks in {timeout_s:g} s")
+            link.command(Mode.JOINT_POSITION, pose, 0.2)
+    finally:
+        link.hold()
+        if before is not None:
+            signal.signal(signal.SIGINT, before)

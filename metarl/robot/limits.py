@@ -221,39 +221,49 @@ class Shaper:
         return way * float(np.min(speed[size > 1e-12] / size[size > 1e-12]))
 
     def _bounded(self, speed: Vector, measured: Vector) -> Vector:
+        # Together, so that the direction survives.
+        share = 1 / max(1.0, float(np.max(np.abs(speed) / self._dq_max)))
+        self.limited |= VELOCITY if share < 1 else 0
+        slow = self._slowed(share * speed)
         away = self.q - measured
         tube = self._limits.tube
-        kept = self._between(speed, self._stoppable(tube + away), self._stoppable(tube - away))
-        self._note(TUBE, kept, speed)
+        # A joint that may not go on does not keep the others from it.
+        kept = self._between(slow, self._stoppable(tube + away), self._stoppable(tube - away))
+        self._note(TUBE, kept, slow)
         inside = self._between(kept, self._stoppable(self.q - self._floor),
                                self._stoppable(self._ceiling - self.q))
         self._note(POSITION, inside, kept)
-        # Together, so that the direction survives.
-        share = 1 / max(1.0, float(np.max(np.abs(inside) / self._dq_max)))
-        inside = share * inside
-        self.limited |= VELOCITY if share < 1 else 0
-        ahead = self._kinematics.points((self.q + self._period * inside)[None])
-        moved = float(np.linalg.norm(ahead - self._points, axis=2).max()) / self._period
-        if moved > 0.99 * self._limits.speed:
-            inside = inside * (0.99 * self._limits.speed / moved)
-            self.limited |= SPEED
-        return inside
+        return slow if inside is slow else self._slowed(inside)
+
+    def _slowed(self, speed: Vector) -> Vector:
+        """A speed at which no point is too fast."""
+        ahead = self._kinematics.points((self.q + self._period * speed)[None]) - self._points
+        moved = math.sqrt(float((ahead * ahead).sum(2).max())) / self._period
+        if moved <= 0.99 * self._limits.speed:
+            return speed
+        self.limited |= SPEED
+        return speed * (0.99 * self._limits.speed / moved)
 
     @staticmethod
     def _between(speed: Vector, down: Vector, up: Vector) -> Vector:
-        return np.minimum(np.maximum(speed, -down), up)
+        within = (speed >= -down) & (speed <= up)
+        return speed if within.all() else np.minimum(np.maximum(speed, -down), up)
 
     def _note(self, bit: int, now: Vector, before: Vector) -> None:
-        if (now != before).any():
+        if now is not before:
             self.limited |= bit
 
     def _reachable(self, speed: Vector) -> NDArray[np.float64]:
-        """The next speeds (S, J) on the way to shares of the one that is wanted."""
+        """The next speeds (S, J): one that keeps the direction of the change, and others on the
+        way to shares of what is wanted, each joint as fast as it may."""
         most = self._ddq_max * self._period
         step = _SHARES[:, None] * speed - self._u
+        ratio = float(np.max(np.abs(step[0]) / most))
         kept = np.minimum(np.maximum(step, -most), most)
-        self._note(ACCELERATION, kept[0], step[0])
-        return self._u + kept
+        if ratio > 1:
+            self.limited |= ACCELERATION
+            step[0] /= ratio
+        return self._u + np.concatenate([step[:1], kept])
 
     # What may be done.
 
