@@ -47,6 +47,7 @@ class Direct:
         self.spec: ArmSpec = spec_of(
             name, modes=frozenset(Mode), rate_hz=(10, 125), watchdog="driver", senses=_SENSES)
         self.body = body
+        self.period = _PERIOD
         self.fault: Fault | None = None  # set it, and the arm stops with it at the next tick
         self._delay = delay
         self._phase, self._reason = Phase.HOLDING, ""
@@ -54,6 +55,7 @@ class Direct:
         self._asked = self._zeros
         self._mode, self._expires = Mode.JOINT_VELOCITY, 0.0
         self._seq, self._accepted, self._tick, self._told = -1, -1, 0, -1
+        self._ticked = self.now()
         self._limits: tuple[str, ...] = ()
         self._coming: deque[tuple[float, int, Mode, Vector, float]] = deque()
         self._states: deque[ArmState] = deque()
@@ -87,7 +89,7 @@ class Direct:
         while len(self._states) > 1 and self._states[1].t_host <= self.now() - self._delay:
             self._states.popleft()
         return Report(self._tick, self._states[0], self._phase, self._reason, self._accepted,
-                      self._asked.copy(), self._target.copy(), self._limits, 0, self.now())
+                      self._asked.copy(), self._target.copy(), self._limits, 0, self._ticked)
 
     def command(self, mode: Mode, value: Vector, expires_in_s: float,
                 gripper: float | None = None) -> int:
@@ -116,7 +118,8 @@ class Direct:
 
     def _tick_on(self) -> None:
         self._tick += 1
-        now = self.now() + 1e-9
+        self._ticked = self.now()
+        now = self._ticked + 1e-9
         if self.fault is not None:
             self._latch(self.fault.text)
         while self._coming and self._coming[0][0] <= now:
