@@ -12,10 +12,10 @@ from metarl.robot.worlds import Authority
 from metarl.testing.body import Body, Flaws
 from metarl.testing.direct import Direct
 
-_DESCRIPTION = """Swing all joints of an arm a little around where they are, at up to 0.14 rad/s,
-and fit payload, damping, friction and gains of the family's model to the motion with mujoco.sysid. Shows
-how well model and arm agree before and after, and where the arm lies among the tasks that the
-policy was trained on. --rehearse does it in virtual time, on a twin; --option payload=2 gain=1
+_DESCRIPTION = """Swing all joints of an arm a little around where they are, at 0.14 rad/s at most,
+and fit payload, damping, friction and gains of the family's model to the motion with mujoco.sysid.
+Shows how well model and arm agree before and after, and where the arm lies among the tasks that
+the policy was trained on. --rehearse does it in virtual time, on a twin; --option payload=2 gain=1
 damping=1 friction=0.5 says which."""
 
 
@@ -56,12 +56,12 @@ def _rehearsed(chosen: Chosen, options: Options) -> tuple[str, Motion]:
     given = {name: float(value) for name, value in words_to_options(options.option).items()
              if name in PARAMETERS}
     own = getattr(chosen.family, "arm", "")
-    arm = next((arm.name for arm in ARMS.values() if arm.name == own), None)
-    if arm is None:
+    arms = [arm for arm in ARMS.values() if arm.name == own]
+    if not arms:
         raise UserError(f"{chosen.family.name} has no arm to rehearse with")
-    link = Direct(Body(arm, Flaws(**given), options.seed))
+    link = Direct(Body(arms[0].name, Flaws(**given), options.seed))
     link.sleep(1.0)  # until it hangs as it will
-    return arm, excite(link, link, options.seconds)
+    return arms[0].name, excite(link, link, options.seconds)
 
 
 def _report(found: Fit, place: dict[str, str], chosen: Chosen) -> None:
