@@ -165,8 +165,8 @@ def _solvable(family: Family) -> None:
     rate = _success(family, tasks)
     # A family that is solved in just 90 % of all tasks does worse on one sample of them in two.
     slack = 2 * (_SOLVED * (1 - _SOLVED) / len(tasks)) ** 0.5
-    demand(rate >= _SOLVED - slack, f"the scripted policy succeeds in {rate:.0%} of the tasks; they "
-           f"must be solvable in {_SOLVED:.0%}: mend `expert`, the ranges or the horizon")
+    demand(rate >= _SOLVED - slack, f"the scripted policy succeeds in {rate:.0%} of the tasks; "
+           f"they must be solvable in {_SOLVED:.0%}: mend `expert`, the ranges or the horizon")
 
 
 def _needed(family: Family) -> None:
