@@ -19,6 +19,7 @@ from metarl.envs.reach import Reach
 from metarl.envs.worlds import Worlds
 from metarl.randomness import Draws
 from metarl.robot.arm import ArmError, Fault
+from metarl.robot.limits import Limits
 from metarl.robot.link import Phase
 from metarl.robot.measured import Measured
 from metarl.robot.worlds import Aborted, ArmWorlds, Authority, NeedsHuman, Ready, Rules
@@ -184,6 +185,17 @@ def test_a_rollout_that_the_guard_mostly_decides_is_invalid() -> None:
     for _ in range(5):
         worlds.step(torch.ones(1, 7), autoreset=False)
     assert worlds.label.startswith("the guard changed the target in")
+
+
+def test_a_jump_that_the_guard_rounds_off_is_no_trouble() -> None:
+    link = Direct(Body("fr3"), Limits.of(Direct(Body("fr3")).spec))
+    worlds = ArmWorlds(Reach(horizon=5), link, Authority(0.1), link)
+    worlds.reset(draws=Draws.of(0, 0, 1))
+    seen = set[str]()
+    for sign in (1, -1, 1, -1, 1):
+        worlds.step(sign * torch.ones(1, 7), autoreset=False)
+        seen |= set(worlds.report.limits)
+    assert worlds.label == "", seen
 
 
 def test_the_say_of_a_blended_policy_grows_from_nothing_to_all() -> None:

@@ -4,24 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import metarl
 from metarl.__main__ import main
-from metarl.cli.robot_link import STATEMENT, ArmOptions, acknowledge, words_to_options
+from metarl.cli.robot_link import STATEMENT, ArmOptions, acknowledge, ask, words_to_options
 from metarl.cli.robot_run import authority
 from metarl.envs.family import sample_tasks
 from metarl.envs.reach import Reach
 from metarl.errors import DamagedFile, UserError
-from metarl.robot.arm import ArmError
+from metarl.robot.arm import ArmError, Mode, OperatorAck
 from metarl.robot.gate import Verdict
 from metarl.robot.latency import Latency, measure
 from metarl.robot.limits import Limits
+from metarl.robot.link import Phase
 from metarl.robot.log import Recorder, messages, summary
 from metarl.robot.preflight import look, look_at_delays, refuse_failures
 from metarl.robot.session import ACTIVE, ADAPTED, CARD, Plan, demote, in_charge
-from metarl.robot.worlds import Authority
+from metarl.robot.worlds import Authority, NeedsHuman
 from metarl.testing.body import Body
 from metarl.testing.direct import Direct
 
@@ -146,6 +148,18 @@ def test_nothing_is_sent_without_live_and_nothing_is_live_without_a_name() -> No
         acknowledge(ArmOptions(**given, live=True))
     ack = acknowledge(ArmOptions(**given, live=True, operator="Ada"))
     assert (ack.operator, ack.statement) == ("Ada", STATEMENT)
+
+
+def test_a_twin_goes_on_by_itself_and_an_arm_does_not() -> None:
+    link = Direct(Body("fr3"))
+    link.command(Mode.JOINT_VELOCITY, np.zeros(7), 0.05)
+    link.sleep(0.2)
+    assert link.report(1.0).phase is Phase.LATCHED
+    needed = NeedsHuman("the guard latched")
+    assert not ask(needed, link, OperatorAck("Ada", "looked"))  # standard input is no terminal
+    assert link.report(1.0).phase is Phase.LATCHED
+    assert ask(needed, link, acknowledge(ArmOptions(policy="x")))
+    assert link.report(1.0).phase is Phase.HOLDING
 
 
 def test_options_of_an_adapter_are_numbers_truths_or_words() -> None:

@@ -20,6 +20,7 @@ from metarl.policy import Policy, is_bundle
 from metarl.robot.arm import ArmError, OperatorAck
 from metarl.robot.client import GuardLink, start_guard
 from metarl.robot.latency import Latency, measure
+from metarl.robot.link import Link
 from metarl.robot.log import Recorder
 from metarl.robot.preflight import Item, look, look_at_delays, refuse_failures
 from metarl.robot.registry import Option, arm_class
@@ -159,13 +160,15 @@ def acknowledge(options: ArmOptions) -> OperatorAck:
     return OperatorAck(name, STATEMENT)
 
 
-def ask(needed: NeedsHuman, link: GuardLink, ack: OperatorAck) -> bool:
-    """Let the person beside the arm do what is needed; whether they did."""
-    if not sys.stdin.isatty():
-        return False
-    say(needed.reason)
-    if input("press Enter when that is done, or q and Enter to stop: ").strip():
-        return False
+def ask(needed: NeedsHuman, link: Link, ack: OperatorAck) -> bool:
+    """Let the person beside the arm do what is needed; whether they did. Nobody is in the way of a
+    twin: it goes on by itself."""
+    if ack is not _SIMULATED:
+        if not sys.stdin.isatty():
+            return False
+        say(needed.reason)
+        if input("press Enter when that is done, or q and Enter to stop: ").strip():
+            return False
     try:
         link.unlatch(ack)
     except ArmError as problem:
