@@ -33,8 +33,9 @@ from metarl.robot.arm import (
     Stale,
     Vector,
     check_command,
+    needs_ack,
 )
-from metarl.robot.driver import acknowledged, clamped, extra, refuse_outside, stopping
+from metarl.robot.driver import clamped, extra, refuse_outside, stopping
 from metarl.robot.specs import spec_of
 
 PATIENCE = 1.0  # s, for a fresh state outside the control loop
@@ -90,7 +91,7 @@ class Fr3(ArmAdapter):
 
     def enable(self, ack: OperatorAck) -> ArmState:
         """Control, towards the pose that is measured."""
-        acknowledged(ack)
+        needs_ack(ack)
         state = self.read(PATIENCE)
         if self._faults:
             raise ArmError(f"{self._faults[0].text}; clear it before the arm is enabled")
@@ -149,14 +150,14 @@ class Fr3(ArmAdapter):
 
     def release(self, ack: OperatorAck) -> None:
         """End control; the arm's own controller holds it until Desk locks it."""
-        acknowledged(ack)
+        needs_ack(ack)
         self._open()
         self._stop()
         self._enabled, self._mode = False, ArmMode.READY_OFF
 
     def clear_faults(self, ack: OperatorAck) -> None:
         """Franka's error recovery, and control at the measured pose where it ran."""
-        acknowledged(ack)
+        needs_ack(ack)
         robot = self._open()
         if not self._faults:
             raise ArmError("there is no fault to clear")
