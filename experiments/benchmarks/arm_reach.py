@@ -75,8 +75,11 @@ def _live(
 
 def _help(link: GuardLink, needed: NeedsHuman) -> bool:
     """The person beside the double lets it go on, as soon as it may."""
+    print(f"      {needed.reason}", flush=True)
     for _ in range(20):
         try:
+            if link.report(1.0).state.faults:
+                link.clear_faults(_ACK)
             link.unlatch(_ACK)
         except ArmError as problem:
             if "not latched" in str(problem):
@@ -94,7 +97,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run or a bundle")
     parser.add_argument("--blind", type=Path, help="a task-blind one")
     parser.add_argument("--tasks", type=int, default=10)
-    parser.add_argument("--speed", type=float, default=0.5, help="of that in training")
+    parser.add_argument("--speed", type=float, default=0.25, help="of that in training")
     options = parser.parse_args()
     torch.set_num_threads(1)
     tasks = sample_tasks(DOUBLES[options.arm][0], "test", options.tasks)

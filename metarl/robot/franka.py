@@ -192,6 +192,8 @@ class Fr3(ArmAdapter):
         assert franky is not None
         try:
             robot.poll_motion()  # raises what ended the last plan
+            if robot.is_in_control and np.array_equal(q, self._target):
+                return  # its plan goes there already, and no plan is as short as none
             robot.move(franky.JointMotion([float(x) for x in q], return_when_finished=False),
                        asynchronous=True)
         except self._errors() as error:
@@ -230,9 +232,9 @@ class Fr3(ArmAdapter):
             self._faults = (*self._faults, Fault(code, text.strip()))
 
     def _errors(self) -> tuple[type[Exception], ...]:
-        """What franky raises."""
-        return tuple(it for name, it in vars(self._franky).items()
-                     if name.endswith("Exception") and isinstance(it, type))
+        """What franky raises; a plan that it cannot make is a bare RuntimeError."""
+        return (RuntimeError, *(it for name, it in vars(self._franky).items()
+                                if name.endswith("Exception") and isinstance(it, type)))
 
     def _open(self) -> Any:
         if self._robot is None:

@@ -3,12 +3,19 @@
 It knows no safety limits and never faults; the fault here ends the connection, as a cut cable does.
 """
 
+import threading
+import time
+from typing import Any
+
 import tyro
 
 from metarl.testing.apart import Apart, Told, announce, listen
 
 # Half of the simulator's own for the wrist, which swings under those at 1 kHz.
 DAMPING = (450.0, 450.0, 350.0, 350.0, 100.0, 100.0, 100.0)  # N m s/rad
+
+_STEP, _GAP = 1e-3, 2e-4  # s, of time that passes, and to the next step at least
+_PAUSE = 0.1  # s, that are caught up
 
 
 class FrankySim(Apart):
@@ -24,6 +31,21 @@ class FrankySim(Apart):
     def host(self) -> str:
         """Its address."""
         return str(self.options["host"])
+
+
+def _keep_time(server: Any) -> None:
+    """Step at 1 kHz of the host's clock, and catch up after a pause: the simulator's own loop only
+    falls behind. Between steps there is time for the client to answer."""
+    due = time.monotonic()
+    while True:
+        for robot in server.robot_servers:
+            robot.process_commands()
+        server.sim.step()
+        for robot in server.robot_servers:
+            robot.send_state()
+        now = time.monotonic()
+        due = max(due + _STEP, now - _PAUSE)
+        time.sleep(max(_GAP, due - now))
 
 
 def main(
@@ -54,7 +76,7 @@ def main(
             return [float(data.qpos[i]) for i in robot._qpos_addrs]
 
         load(payload)
-        server.run_async()
+        threading.Thread(target=_keep_time, args=(server,), daemon=True).start()
         announce("franka", {"host": server.robot_servers[0].hostname, "realtime": False})
         listen(answer)
 
