@@ -1,4 +1,4 @@
-"""`reach`, trained in simulation, on the drivers' doubles: through the guard and the shipped driver.
+"""`reach`, trained in simulation, on the drivers' doubles: through the guard and a shipped driver.
 
     python -m experiments.benchmarks.arm_reach franka RUN --blind RUN --tasks 20
 

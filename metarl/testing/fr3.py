@@ -37,7 +37,7 @@ def _keep_time(server: Any) -> None:
     """Step at 1 kHz of the host's clock, and catch up after a pause: the simulator's own loop only
     falls behind. Between steps there is time for the client to answer."""
     due = time.monotonic()
-    while True:
+    while server.running:
         for robot in server.robot_servers:
             robot.process_commands()
         server.sim.step()
@@ -76,8 +76,10 @@ def main(
             return [float(data.qpos[i]) for i in robot._qpos_addrs]
 
         load(payload)
-        threading.Thread(target=_keep_time, args=(server,), daemon=True).start()
-        announce("franka", {"host": server.robot_servers[0].hostname, "realtime": False})
+        server.running = True  # until the end of the `with`, which waits for the thread
+        server.async_thread = threading.Thread(target=_keep_time, args=(server,), daemon=True)
+        server.async_thread.start()
+        announce("franka", {"host": str(server.robot_servers[0].hostname), "realtime": False})
         listen(answer)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 
 from metarl.testing.apart import Apart, announce
-from metarl.testing.body import Body, Flaws
+from metarl.testing.body import FLAWLESS, Body, Flaws
 from metarl.testing.live import Live
 
 RTDE, DASHBOARD, SCRIPT = 30004, 29999, 30003
@@ -383,7 +383,7 @@ class Ur(Apart):
     TROUBLES, or to start anew with what a client left in its `registers`.
     """
 
-    def __init__(self, flaws: Flaws = Flaws(), unlock_after: float = 5.0) -> None:
+    def __init__(self, flaws: Flaws = FLAWLESS, unlock_after: float = 5.0) -> None:
         super().__init__(__name__, f"--unlock-after={unlock_after}",
                          *(f"--{name}={value}" for name, value in asdict(flaws).items()))
 
@@ -394,7 +394,7 @@ class Ur(Apart):
 
 
 def main(
-    flaws: Annotated[Flaws, tyro.conf.arg(name="")] = Flaws(),
+    flaws: Annotated[Flaws, tyro.conf.arg(name="")] = FLAWLESS,
     unlock_after: float = 5.0,  # s, for which a protective stop cannot be unlocked
 ) -> None:
     """Serve on a loopback address that no other process has."""

@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 
 from metarl.testing.apart import Apart, announce, listen
-from metarl.testing.body import Body, Flaws
+from metarl.testing.body import FLAWLESS, Body, Flaws
 from metarl.testing.live import Clock, Live
 
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
@@ -265,12 +265,12 @@ def _checksum(packet: bytes) -> int:
 class So101Bus(Apart):
     """A bus in a process of its own; `ask` tells where its joints really are [rad]."""
 
-    def __init__(self, flaws: Flaws = Flaws()) -> None:
+    def __init__(self, flaws: Flaws = FLAWLESS) -> None:
         super().__init__(__name__, *(f"--{name}={it}" for name, it in asdict(flaws).items()))
 
 
 def main(
-    flaws: Annotated[Flaws, tyro.conf.arg(name="")] = Flaws(),
+    flaws: Annotated[Flaws, tyro.conf.arg(name="")] = FLAWLESS,
 ) -> None:
     """Serve until the standard input ends."""
     with tempfile.TemporaryDirectory() as folder, ServoBus(Body("so101", flaws)) as bus:
