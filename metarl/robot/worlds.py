@@ -280,7 +280,7 @@ class ArmWorlds:
         while (left := self._due - self.clock.now()) > 1e-6:
             self._send(velocity)
             self.clock.sleep(min(self.family.control_step, left))
-            limited |= bool(self._newest().limits)
+            limited = bool(self._newest().limits)  # in the end: a ramp at its beginning is none
         self._limited += limited
 
     def _send(self, velocity: Vector) -> None:

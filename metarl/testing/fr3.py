@@ -3,6 +3,7 @@
 It knows no safety limits and never faults; the fault here ends the connection, as a cut cable does.
 """
 
+import sys
 import threading
 import time
 from typing import Any
@@ -58,6 +59,7 @@ def main(
 
     from metarl.envs.arms import ARMS
 
+    sys.setswitchinterval(1e-4)  # s: the thread that listens must not keep the one that steps
     simulator = MujocoSimulator()
     robot = simulator.add_robot(initial_q=ARMS["fr3"].home, kv=DAMPING)
     with simulator, SimulationServer(simulator) as server:
