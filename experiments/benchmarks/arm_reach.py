@@ -51,13 +51,15 @@ DOUBLES: dict[str, tuple[Reach, Callable[[dict[str, float]], Apart]]] = {
 
 
 def _live(
-    arm: str, policy: Policy, task: Tensor, number: int, episodes: int, speed: float
+    arm: str, policy: Policy, task: Tensor, number: int, episodes: int, speed: float,
+    guard_hz: float,
 ) -> list[Rollout]:
     """The episodes of one task (D,), the invalid ones among them."""
     family, double = DOUBLES[arm]
     lived: list[Rollout] = []
     with double(named_task(family, task)) as body, start_guard(
-            arm, body.options, live=True, policy_hz=1 / family.control_step) as guard:
+            arm, body.options, live=True, rate_hz=guard_hz,
+            policy_hz=1 / family.control_step) as guard:
         link = guard.link()
         worlds = ArmWorlds(family, link, Authority(speed), HOST,
                            ask=lambda needed: _help(link, needed))
@@ -98,6 +100,8 @@ def main() -> None:
     parser.add_argument("--blind", type=Path, help="a task-blind one")
     parser.add_argument("--tasks", type=int, default=10)
     parser.add_argument("--speed", type=float, default=0.25, help="of that in training")
+    parser.add_argument("--guard", type=float, default=125.0,
+                        help="Hz, lower where doubles do not answer in time for want of cores")
     options = parser.parse_args()
     torch.set_num_threads(1)
     tasks = sample_tasks(DOUBLES[options.arm][0], "test", options.tasks)
@@ -108,7 +112,8 @@ def main() -> None:
         policy = metarl.load(path)
         found = []
         for number, task in enumerate(tasks):
-            lived = _live(options.arm, policy, task, number, episodes, options.speed)
+            lived = _live(options.arm, policy, task, number, episodes, options.speed,
+                          options.guard)
             for rollout in lived:
                 print(f"{number:3}  return {rollout.total:7.2f}  "
                       f"{rollout.outcome.get('distance [m]', float('nan')):.4f} m  "

@@ -65,6 +65,8 @@ class So101(ArmAdapter):
     nothing here writes their EEPROM.
     """
 
+    library = ("scservo_sdk", "feetech")
+
     def __init__(self, port: str, calibration: str, gripper: bool = False) -> None:
         self.spec = spec_of(
             "so101", modes=frozenset({Mode.JOINT_POSITION}), rate_hz=(1.0, 125.0),

@@ -54,6 +54,8 @@ class Fr3(ArmAdapter):
     keeps 1 kHz; only a simulator can do without.
     """
 
+    library = ("franky", "franka")
+
     def __init__(self, host: str, dynamics: float = 1.0, realtime: bool = True) -> None:
         if not 0 < dynamics <= 1:
             raise ArmError("dynamics is a share, above 0 and up to 1")

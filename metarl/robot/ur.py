@@ -49,6 +49,8 @@ POLL = 0.0005  # s
 class Ur5e(ArmAdapter):
     """A UR5e at a host, in remote control."""
 
+    library = ("rtde_receive", "ur")
+
     def __init__(self, host: str) -> None:
         self.spec = spec_of(
             "ur5e", modes=frozenset({Mode.JOINT_POSITION}), rate_hz=(10.0, RATE),

@@ -81,19 +81,22 @@ def checks() -> list[Check]:
 def verdicts(factory: Factory, faults: Inject | None = None) -> Iterator[Verdict]:
     """Every check in turn. Without `faults`, an adapter's own `inject(fault)` is used, if it has
     one."""
-    for check in checks():
-        try:
-            check.run(factory, faults or _own_faults)
-        except Unchecked as reason:
-            yield Verdict(check.name, check.claim, unchecked=str(reason))
-        except UserError as error:
-            yield Verdict(check.name, check.claim, f"{type(error).__name__}: {error}")
-        except Exception as error:  # a stranger's code may raise anything
-            last = inspect.trace()[-1]
-            where = f"{last.filename}:{last.lineno}"
-            yield Verdict(check.name, check.claim, f"{type(error).__name__}: {error} ({where})")
-        else:
-            yield Verdict(check.name, check.claim)
+    return (judge(check, factory, faults) for check in checks())
+
+
+def judge(check: Check, factory: Factory, faults: Inject | None = None) -> Verdict:
+    """One check."""
+    try:
+        check.run(factory, faults or _own_faults)
+    except Unchecked as reason:
+        return Verdict(check.name, check.claim, unchecked=str(reason))
+    except UserError as error:
+        return Verdict(check.name, check.claim, f"{type(error).__name__}: {error}")
+    except Exception as error:  # a stranger's code may raise anything
+        last = inspect.trace()[-1]
+        where = f"{last.filename}:{last.lineno}"
+        return Verdict(check.name, check.claim, f"{type(error).__name__}: {error} ({where})")
+    return Verdict(check.name, check.claim)
 
 
 def assert_adapter_conforms(factory: Factory, faults: Inject | None = None) -> None:
