@@ -28,7 +28,7 @@ def record(
     """Append one measured figure, with what it is compared to, and the machine, commit and
     command that made it."""
     numbers = ["" if number is None else f"{number:.4g}" for number in (value, baseline, ratio)]
-    row = [name, figure, unit, *numbers, machine(), _COMMIT, _command()]
+    row = [name, figure, unit, *numbers, machine(), COMMIT, command()]
     new = not _FILE.exists()
     _FILE.parent.mkdir(parents=True, exist_ok=True)
     with _FILE.open("a", newline="", encoding="utf-8") as stream:
@@ -60,10 +60,10 @@ def _commit() -> str:
 
 
 # Asked when a script starts, not hours later when it records: that is the code it runs.
-_COMMIT = _commit()
+COMMIT = _commit()
 
 
-def _command() -> str:
+def command() -> str:
     """The running script as anyone can start it from the repository's root."""
     script = Path(sys.argv[0]).resolve()
     if not script.is_relative_to(_ROOT):

@@ -10,6 +10,8 @@ import tyro
 from metarl.cli.common import number, parse, print_json, show, table, warn
 from metarl.cli.robot_link import words_to_options
 from metarl.errors import UserError
+from metarl.robot.arm import ArmAdapter
+from metarl.robot.driver import extra
 from metarl.robot.registry import arm_class, arm_names, make_arm
 
 
@@ -50,7 +52,7 @@ def run_list(argv: list[str]) -> int:
     shown = table("arm", "what it is")
     shown.columns[1].justify = "left"
     for name, about in found.items():
-        shown.add_row(name, about["problem"] or about["about"])
+        shown.add_row(name, "\n".join(filter(None, (about["about"], about["problem"]))))
     show(shown)
     show("a third party's: entry point metarl.arms, or package.module:Name\n"
          "look at one with: metarl robot check ARM --option name=value")
@@ -65,6 +67,8 @@ def run_check(argv: list[str]) -> int:
     from metarl.testing.conformance import verdicts
 
     made = words_to_options(options.option)
+    if missing := _missing(arm_class(options.arm)):
+        raise UserError(missing)
     make_arm(options.arm, made)  # a slip in the options is told before anything moves
     if not options.yes and options.arm != "twin":
         raise UserError("the suite moves the arm over its whole range; add --yes if it is a "
@@ -118,9 +122,20 @@ def run_log(argv: list[str]) -> int:
 
 def _about(name: str) -> dict[str, str]:
     try:
-        doc = sys.modules[(found := arm_class(name)).__module__].__doc__ or found.__doc__ or ""
+        found = arm_class(name)
     except UserError as problem:
         warn(str(problem))
         return {"about": "", "problem": str(problem)}
-    return {"about": " ".join(doc.split("\n\n")[0].split()), "problem": ""}
+    doc = sys.modules[found.__module__].__doc__ or found.__doc__ or ""
+    return {"about": " ".join(doc.split("\n\n")[0].split()), "problem": _missing(found)}
+
+
+def _missing(arm: type[ArmAdapter]) -> str:
+    """What its library's absence is to be told by; "" where it is there, or needed by none."""
+    try:
+        if arm.library is not None:
+            extra(*arm.library)
+    except UserError as problem:
+        return str(problem)
+    return ""
 

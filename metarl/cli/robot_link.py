@@ -170,6 +170,8 @@ def ask(needed: NeedsHuman, link: Link, ack: OperatorAck) -> bool:
         if input("press Enter when that is done, or q and Enter to stop: ").strip():
             return False
     try:
+        if link.report(1.0).state.faults:
+            link.clear_faults(ack)
         link.unlatch(ack)
     except ArmError as problem:
         say(str(problem))  # not latched, or not yet to be let go on: the next look tells

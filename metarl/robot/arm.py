@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,6 +230,7 @@ class ArmAdapter(ABC):
     """
 
     spec: ArmSpec
+    library: ClassVar[tuple[str, str] | None] = None  # the vendor's module, and metarl's extra
 
     @abstractmethod
     def connect(self) -> ArmState:

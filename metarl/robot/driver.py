@@ -1,11 +1,11 @@
-"""What the drivers share: an extra's module or one line that names it, limits, acknowledgements."""
+"""What the drivers share: an extra's module or one line that names it, and limits."""
 
 import importlib
 from types import ModuleType
 
 import numpy as np
 
-from metarl.robot.arm import ArmError, ArmSpec, NotAcknowledged, OperatorAck, Unsupported, Vector
+from metarl.robot.arm import ArmError, ArmSpec, Unsupported, Vector
 
 TUBE = 0.1  # rad, that a target may be ahead of an arm that is to stop
 
@@ -16,12 +16,6 @@ def extra(module: str, name: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise Unsupported(f"{module} is missing; pip install 'metarl[{name}]'") from error
-
-
-def acknowledged(ack: OperatorAck) -> None:
-    """Raises NotAcknowledged for anything but a person's word."""
-    if not isinstance(ack, OperatorAck):
-        raise NotAcknowledged("this may hurt: it needs an operator's acknowledgement")
 
 
 def refuse_outside(spec: ArmSpec, q: Vector, slack: float = 0.0) -> None:

@@ -26,8 +26,9 @@ from metarl.robot.arm import (
     Unsupported,
     Vector,
     check_command,
+    needs_ack,
 )
-from metarl.robot.driver import acknowledged, clamped, refuse_outside, stopping
+from metarl.robot.driver import clamped, refuse_outside, stopping
 from metarl.robot.servos import (
     CURRENT_UNIT,
     GOAL,
@@ -64,6 +65,8 @@ class So101(ArmAdapter):
     nothing here writes their EEPROM.
     """
 
+    library = ("scservo_sdk", "feetech")
+
     def __init__(self, port: str, calibration: str, gripper: bool = False) -> None:
         self.spec = spec_of(
             "so101", modes=frozenset({Mode.JOINT_POSITION}), rate_hz=(1.0, 125.0),
@@ -95,7 +98,7 @@ class So101(ArmAdapter):
         return self.read(PATIENCE)
 
     def enable(self, ack: OperatorAck) -> ArmState:
-        acknowledged(ack)
+        needs_ack(ack)
         bus, state = self._open(), self.read(PATIENCE)
         if self._faults:
             raise ArmError(f"{self._faults[0].text}; clear it before the arm is enabled")
@@ -155,7 +158,7 @@ class So101(ArmAdapter):
         self._mode = ArmMode.HOLDING
 
     def release(self, ack: OperatorAck) -> None:
-        acknowledged(ack)
+        needs_ack(ack)
         self._open()
         self._enabled = False
         for servo in self._servos:
@@ -163,7 +166,7 @@ class So101(ArmAdapter):
         self._mode = ArmMode.READY_OFF
 
     def clear_faults(self, ack: OperatorAck) -> None:
-        acknowledged(ack)
+        needs_ack(ack)
         self._open()
         if not self._faults:
             raise ArmError("there is no fault to clear")

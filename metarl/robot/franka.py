@@ -33,8 +33,9 @@ from metarl.robot.arm import (
     Stale,
     Vector,
     check_command,
+    needs_ack,
 )
-from metarl.robot.driver import acknowledged, clamped, extra, refuse_outside, stopping
+from metarl.robot.driver import clamped, extra, refuse_outside, stopping
 from metarl.robot.specs import spec_of
 
 PATIENCE = 1.0  # s, for a fresh state outside the control loop
@@ -52,6 +53,8 @@ class Fr3(ArmAdapter):
     `dynamics`: the share of Franka's limits that plans may use. `realtime`: insist on a kernel that
     keeps 1 kHz; only a simulator can do without.
     """
+
+    library = ("franky", "franka")
 
     def __init__(self, host: str, dynamics: float = 1.0, realtime: bool = True) -> None:
         if not 0 < dynamics <= 1:
@@ -90,7 +93,7 @@ class Fr3(ArmAdapter):
 
     def enable(self, ack: OperatorAck) -> ArmState:
         """Control, towards the pose that is measured."""
-        acknowledged(ack)
+        needs_ack(ack)
         state = self.read(PATIENCE)
         if self._faults:
             raise ArmError(f"{self._faults[0].text}; clear it before the arm is enabled")
@@ -149,14 +152,14 @@ class Fr3(ArmAdapter):
 
     def release(self, ack: OperatorAck) -> None:
         """End control; the arm's own controller holds it until Desk locks it."""
-        acknowledged(ack)
+        needs_ack(ack)
         self._open()
         self._stop()
         self._enabled, self._mode = False, ArmMode.READY_OFF
 
     def clear_faults(self, ack: OperatorAck) -> None:
         """Franka's error recovery, and control at the measured pose where it ran."""
-        acknowledged(ack)
+        needs_ack(ack)
         robot = self._open()
         if not self._faults:
             raise ArmError("there is no fault to clear")
@@ -191,6 +194,8 @@ class Fr3(ArmAdapter):
         assert franky is not None
         try:
             robot.poll_motion()  # raises what ended the last plan
+            if robot.is_in_control and np.array_equal(q, self._target):
+                return  # its plan goes there already, and no plan is as short as none
             robot.move(franky.JointMotion([float(x) for x in q], return_when_finished=False),
                        asynchronous=True)
         except self._errors() as error:
@@ -229,9 +234,9 @@ class Fr3(ArmAdapter):
             self._faults = (*self._faults, Fault(code, text.strip()))
 
     def _errors(self) -> tuple[type[Exception], ...]:
-        """What franky raises."""
-        return tuple(it for name, it in vars(self._franky).items()
-                     if name.endswith("Exception") and isinstance(it, type))
+        """What franky raises; a plan that it cannot make is a bare RuntimeError."""
+        return (RuntimeError, *(it for name, it in vars(self._franky).items()
+                                if name.endswith("Exception") and isinstance(it, type)))
 
     def _open(self) -> Any:
         if self._robot is None:

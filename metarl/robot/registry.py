@@ -13,6 +13,9 @@ from metarl.robot.arm import ArmAdapter
 
 ARMS: dict[str, str] = {
     "twin": "metarl.robot.twin:Twin",
+    "franka": "metarl.robot.franka:Fr3",
+    "so101": "metarl.robot.feetech:So101",
+    "ur5e": "metarl.robot.ur:Ur5e",
 }
 Option = str | float | bool  # what an adapter may be made from
 

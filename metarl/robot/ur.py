@@ -28,8 +28,9 @@ from metarl.robot.arm import (
     OperatorAck,
     Stale,
     check_command,
+    needs_ack,
 )
-from metarl.robot.driver import acknowledged, clamped, extra, refuse_outside
+from metarl.robot.driver import clamped, extra, refuse_outside
 from metarl.robot.specs import spec_of
 
 RATE = 125.0  # Hz, of RTDE
@@ -47,6 +48,8 @@ POLL = 0.0005  # s
 
 class Ur5e(ArmAdapter):
     """A UR5e at a host, in remote control."""
+
+    library = ("rtde_receive", "ur")
 
     def __init__(self, host: str) -> None:
         self.spec = spec_of(
@@ -77,7 +80,7 @@ class Ur5e(ArmAdapter):
 
     def enable(self, ack: OperatorAck) -> ArmState:
         """Power on, brakes off, and the program running; it moves only when it is told to."""
-        acknowledged(ack)
+        needs_ack(ack)
         state = self.read(PATIENCE)
         if self._faults:
             raise ArmError(f"{self._faults[0].text}; clear it before the arm is enabled")
@@ -147,7 +150,7 @@ class Ur5e(ArmAdapter):
 
     def release(self, ack: OperatorAck) -> None:
         """Power off: the brakes close."""
-        acknowledged(ack)
+        needs_ack(ack)
         self._open()
         self._end()
         with self._dashboard() as dashboard:
@@ -157,7 +160,7 @@ class Ur5e(ArmAdapter):
 
     def clear_faults(self, ack: OperatorAck) -> None:
         """Unlock a protective stop, and start the program again where it ran."""
-        acknowledged(ack)
+        needs_ack(ack)
         self._open()
         self._notice()
         if not self._faults:

@@ -281,14 +281,13 @@ class ArmWorlds:
         if now > self._due + self.family.control_step / 2:
             self._late, self._due = self._late + 1, now
         self._due += period
-        limited = False
+        limits: set[str] = set()
         while (left := self._due - self.clock.now()) > 1e-6:
             self._send(velocity)
             self.clock.sleep(min(self.family.control_step, left))
             limits = set(self._newest().limits) - _ROUNDS_OFF
-            self._limits |= limits
-            limited |= bool(limits)
-        self._limited += limited
+        self._limits |= limits  # in the end: a ramp at its beginning is none
+        self._limited += bool(limits)
 
     def _send(self, velocity: Vector) -> None:
         """Ask once; it expires where two control steps bring nothing newer."""

@@ -30,6 +30,9 @@ class Flaws:
     noise: float = 0.0  # rad, standard deviation of measured angles
 
 
+FLAWLESS = Flaws()
+
+
 class Body:
     """An arm at home, at rest, with torque off: it sags unless something carries it.
 
@@ -38,7 +41,7 @@ class Body:
     """
 
     def __init__(
-        self, arm: ArmName, flaws: Flaws = Flaws(), seed: int = 0,
+        self, arm: ArmName, flaws: Flaws = FLAWLESS, seed: int = 0,
         scene: mujoco.MjSpec | None = None,
     ) -> None:
         """`scene` is a family's model of the arm and what it handles; the arm alone without one."""

@@ -29,13 +29,12 @@ from metarl.robot.link import Phase, Report
 from metarl.robot.measured import Sighting
 from metarl.robot.specs import spec_of
 from metarl.robot.worlds import ArmWorlds, Authority, Log, NeedsHuman, keep_nothing
-from metarl.testing.body import TIMESTEP, Body, Flaws
+from metarl.testing.body import FLAWLESS, TIMESTEP, Body, Flaws
 
 _PERIOD = 0.01  # s, of the guard
 _TUBE = 0.1  # rad
 _SENSES = frozenset({"q", "dq", "tau"})
 _ACK = OperatorAck("nobody", "this is a twin in virtual time")
-FLAWLESS = Flaws()
 
 
 class Direct:

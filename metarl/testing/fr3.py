@@ -3,43 +3,55 @@
 It knows no safety limits and never faults; the fault here ends the connection, as a cut cable does.
 """
 
-import json
-import subprocess
 import sys
-from typing import Self
+import threading
+import time
+from typing import Any
+
+import tyro
+
+from metarl.testing.apart import Apart, Told, announce, listen
 
 # Half of the simulator's own for the wrist, which swings under those at 1 kHz.
 DAMPING = (450.0, 450.0, 350.0, 350.0, 100.0, 100.0, 100.0)  # N m s/rad
 
+_STEP, _GAP = 1e-3, 2e-4  # s, of time that passes, and to the next step at least
+_PAUSE = 0.1  # s, that are caught up
 
-class FrankySim:
-    """An FR3 at home, reachable at `host` inside a `with`, with a payload [kg] at its hand."""
+
+class FrankySim(Apart):
+    """An FR3 at home, reachable at `host` inside a `with`, with a payload [kg] at its hand.
+
+    `ask` tells where its joints really are [rad], after it was given another `payload` [kg].
+    """
 
     def __init__(self, payload: float = 0.0) -> None:
-        self._payload = payload
-        self.host = ""
+        super().__init__(__name__, f"--payload={payload}")
 
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "metarl.testing.fr3", str(self._payload)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        self.host = json.loads(self._process.stdout.readline())["host"]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def ask(self, **said: float) -> list[float]:
-        """Where its joints really are [rad], after it was given another `payload` [kg]."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(said) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+    @property
+    def host(self) -> str:
+        """Its address."""
+        return str(self.options["host"])
 
 
-def main() -> None:
+def _keep_time(server: Any) -> None:
+    """Step at 1 kHz of the host's clock, and catch up after a pause: the simulator's own loop only
+    falls behind. Between steps there is time for the client to answer."""
+    due = time.monotonic()
+    while server.running:
+        for robot in server.robot_servers:
+            robot.process_commands()
+        server.sim.step()
+        for robot in server.robot_servers:
+            robot.send_state()
+        now = time.monotonic()
+        due = max(due + _STEP, now - _PAUSE)
+        time.sleep(max(_GAP, due - now))
+
+
+def main(
+    payload: float = 0.0,  # kg, at the hand
+) -> None:
     """Serve until the standard input ends."""
     import mujoco
     from franky_sim import SimulationServer
@@ -47,6 +59,7 @@ def main() -> None:
 
     from metarl.envs.arms import ARMS
 
+    sys.setswitchinterval(1e-4)  # s: the thread that listens must not keep the one that steps
     simulator = MujocoSimulator()
     robot = simulator.add_robot(initial_q=ARMS["fr3"].home, kv=DAMPING)
     with simulator, SimulationServer(simulator) as server:
@@ -59,15 +72,18 @@ def main() -> None:
             model.body_mass[hand] = bare + kilograms
             mujoco.mj_setConst(model, mujoco.MjData(model))
 
-        load(float(sys.argv[1]))
-        server.run_async()
-        print(json.dumps({"host": server.robot_servers[0].hostname}), flush=True)
-        for line in sys.stdin:
-            said = json.loads(line)
+        def answer(said: Told) -> list[float]:
             if "payload" in said:
                 load(said["payload"])
-            print(json.dumps([float(data.qpos[i]) for i in robot._qpos_addrs]), flush=True)
+            return [float(data.qpos[i]) for i in robot._qpos_addrs]
+
+        load(payload)
+        server.running = True  # until the end of the `with`, which waits for the thread
+        server.async_thread = threading.Thread(target=_keep_time, args=(server,), daemon=True)
+        server.async_thread.start()
+        announce("franka", {"host": str(server.robot_servers[0].hostname), "realtime": False})
+        listen(answer)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -15,16 +15,17 @@ import os
 import selectors
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
-from metarl.testing.body import Body, Flaws
+from metarl.testing.apart import Apart, announce
+from metarl.testing.body import FLAWLESS, Body, Flaws
 from metarl.testing.live import Live
 
 RTDE, DASHBOARD, SCRIPT = 30004, 29999, 30003
@@ -375,44 +376,35 @@ def _numbers(recipe: Recipe, report: dict[str, Any]) -> list[float]:
     return numbers
 
 
-class Ur:
-    """A controller in a process of its own, reachable at `host` inside a `with`."""
+class Ur(Apart):
+    """A controller in a process of its own, reachable at `host` inside a `with`.
 
-    def __init__(self, flaws: Flaws | None = None, unlock_after: float = 5.0) -> None:
-        self._told = json.dumps({"flaws": asdict(flaws or Flaws()), "unlock_after": unlock_after})
-        self.host = ""
+    `ask` tells what the controller knows of itself, after it was told to make `trouble`, one of
+    TROUBLES, or to start anew with what a client left in its `registers`.
+    """
 
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "metarl.testing.rtde", self._told], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        self.host = json.loads(self._process.stdout.readline())["host"]
-        return self
+    def __init__(self, flaws: Flaws = FLAWLESS, unlock_after: float = 5.0) -> None:
+        super().__init__(__name__, f"--unlock-after={unlock_after}",
+                         *(f"--{name}={value}" for name, value in asdict(flaws).items()))
 
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def ask(self, **said: str | dict[str, float]) -> dict[str, Any]:
-        """What the controller knows of itself, after it was told to make `trouble`, one of
-        TROUBLES, or to start anew with what a client left in its `registers`."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(said) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+    @property
+    def host(self) -> str:
+        """Its address."""
+        return str(self.options["host"])
 
 
-def main() -> None:
+def main(
+    flaws: Annotated[Flaws, tyro.conf.arg(name="")] = FLAWLESS,
+    unlock_after: float = 5.0,  # s, for which a protective stop cannot be unlocked
+) -> None:
     """Serve on a loopback address that no other process has."""
-    said = json.loads(sys.argv[1])
     number = os.getpid()
     host = f"127.{1 + number // 62500 % 250}.{1 + number // 250 % 250}.{1 + number % 250}"
-    flaws = Flaws(**said["flaws"])
-    server = Server(lambda: Controller(Body("ur5e", flaws), said["unlock_after"]), host)
-    print(json.dumps({"host": host}), flush=True)
-    server.run()
+    server = Server(lambda: Controller(Body("ur5e", flaws), unlock_after), host)
+    announce("ur5e", {"host": host})
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -10,16 +10,19 @@ import json
 import math
 import os
 import select
+import tempfile
 import threading
 import time
 import tty
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
+import tyro
 
-from metarl.testing.body import Body
+from metarl.testing.apart import Apart, announce, listen
+from metarl.testing.body import FLAWLESS, Body, Flaws
 from metarl.testing.live import Clock, Live
 
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
@@ -257,3 +260,24 @@ def _word(number: int, sign_bit: int) -> int:
 
 def _checksum(packet: bytes) -> int:
     return ~sum(packet) & 0xFF
+
+
+class So101Bus(Apart):
+    """A bus in a process of its own; `ask` tells where its joints really are [rad]."""
+
+    def __init__(self, flaws: Flaws = FLAWLESS) -> None:
+        super().__init__(__name__, *(f"--{name}={it}" for name, it in asdict(flaws).items()))
+
+
+def main(
+    flaws: Annotated[Flaws, tyro.conf.arg(name="")] = FLAWLESS,
+) -> None:
+    """Serve until the standard input ends."""
+    with tempfile.TemporaryDirectory() as folder, ServoBus(Body("so101", flaws)) as bus:
+        file = bus.save_calibration(Path(folder) / "calibration.json")
+        announce("so101", {"port": bus.port, "calibration": file})
+        listen(lambda said: bus.body.measure()[0].tolist())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
