@@ -103,7 +103,7 @@ def judged() -> Iterator[Callable[[str], list[Future[Verdict]]]]:
     """The verdicts on a driver. They mostly wait: several processes, as some libraries hold
     Python's lock meanwhile."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(6, context) as pool:
+    with ProcessPoolExecutor(3, context) as pool:
         yield lambda driver: [*map(partial(pool.submit, verdict, driver), range(len(checks())))]
 
 
