@@ -105,6 +105,29 @@ def test_a_command_moves_the_arm_until_hold_brings_it_to_rest() -> None:
     assert rig.arm.goal is resting  # nothing is sent, and nothing latches
 
 
+def test_an_arm_that_does_not_hear_of_a_hold_is_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig().on()
+    rig.drive()
+    hold, deaf = rig.arm.hold, [puppet.garbled] * 2
+
+    def hear() -> None:
+        if deaf:
+            deaf.pop()(rig.arm.read(0.0))  # raises
+        hold()
+
+    monkeypatch.setattr(rig.arm, "hold", hear)
+    rig.keeper.hold()
+    report = rig.ticks(20)
+    assert (report.phase, report.reason) == (Phase.HOLDING, "")
+    assert rig.arm.calls.count("hold") == 1 and not deaf
+    rig.drive()
+    deaf[:] = [puppet.garbled] * 50
+    rig.keeper.hold()
+    assert rig.ticks(20).reason == "the arm took no target for 3 ticks"
+
+
 @pytest.mark.parametrize("changes", [
     {"value": np.full(5, np.nan)}, {"value": np.full(5, np.inf)}, {"value": np.zeros(6)},
     {"value": np.zeros(0)}, {"value": np.zeros(5, np.float32)}, {"seq": -1}, {"expires": 99.0},

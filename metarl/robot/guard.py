@@ -111,7 +111,8 @@ class Guard:
                 client.send(report)
             if self._log is not None:
                 self._log.put(report)
-        keeper.close()
+        with contextlib.suppress(ArmError):  # it does not answer any more
+            keeper.close()
         if self._log is not None and self._writer is not None:
             self._log.put(None)
             self._writer.join(5.0)

@@ -117,7 +117,7 @@ class Keeper:
         except Unsupported:
             self.watchdog = False
         self._rest_at(state.q)
-        self.phase, self.reason = Phase.HOLDING, ""
+        self.phase, self.reason, self._settled = Phase.HOLDING, "", True
 
     def unlatch(self, ack: OperatorAck) -> None:
         """Go on. Raises ArmError while the cause stands."""
@@ -223,20 +223,17 @@ class Keeper:
             self.latch(f"no command for {1000 * self.lifetime:.0f} ms")
 
     def _move(self) -> None:
-        arm, state = self.arm, self._state
+        state = self._state
         if state.faults or state.mode not in (ArmMode.HOLDING, ArmMode.STREAMING):
             # It takes no targets; it holds where it is.
-            if not self._settled:
-                arm.hold()
+            self._hold_arm()
             self._rest_at(state.q)
             return
         target = self.shaper.tick(state.q, self._wanted, self._mode)
         if self.phase is Phase.LATCHED and self.shaper.at_rest:
             self._wanted = None
         if self._wanted is None and self.shaper.at_rest:
-            if not self._settled:
-                arm.hold()
-                self._settled = True
+            self._hold_arm()
             if self.phase is Phase.STREAMING:
                 self.phase = Phase.HOLDING
             return
@@ -251,15 +248,31 @@ class Keeper:
         try:
             applied = self.arm.send(Command(self._sent, mode, target,
                                             self._clock() + 5 * self.period, self._gripper))
-        except (BusError, Stale, Disconnected):
-            self._unsent += 1
-            if self._unsent >= _FAILURES:
-                self.latch(f"the arm took no target for {self._unsent} ticks")
         except ArmError as error:
-            self.latch(f"the arm refuses: {error}")
+            self._failed(error)
         else:
             self._applied, self._unsent = applied.applied, 0
 
+    def _failed(self, error: ArmError) -> None:
+        """The arm did not do as it was told."""
+        if not isinstance(error, BusError | Stale | Disconnected):
+            self.latch(f"the arm refuses: {error}")
+            return
+        self._unsent += 1
+        if self._unsent >= _FAILURES:
+            self.latch(f"the arm took no target for {self._unsent} ticks")
+
+    def _hold_arm(self) -> None:
+        """Let the arm hold by itself; again at the next tick where it does not hear of it."""
+        if self._settled:
+            return
+        try:
+            self.arm.hold()
+        except ArmError as error:
+            self._failed(error)
+        else:
+            self._settled = True
+
     def _rest_at(self, q: Vector) -> None:
         self.shaper.start(q)
-        self._applied, self._wanted, self._settled = q, None, True
+        self._applied, self._wanted = q, None

@@ -55,6 +55,10 @@ class Link(Protocol):
         """Stop, and keep torque."""
         ...
 
+    def clear_faults(self, ack: OperatorAck) -> None:
+        """Clear the arm's faults. Raises ArmError where there are none."""
+        ...
+
     def unlatch(self, ack: OperatorAck) -> None:
         """Go on after a latch: a person looked. Raises ArmError while its cause stands."""
         ...

@@ -62,6 +62,9 @@ class Measured:
                            "measures; give a perception that tells where it is")
         low, high = model.actuator_ctrlrange.T.copy()
         self.half, self.centre = (high - low) / 2, (high + low) / 2  # rad/s
+        # s, that the family's servos are behind a moving set-point: damping over stiffness.
+        damping = model.dof_damping[self._dofs] - model.actuator_biasprm[:, 2]
+        self.lag = damping / -model.actuator_biasprm[:, 1]
 
     def frame(self, state: ArmState, speed: float, sighting: Sighting | None) -> Frame:
         """What the family's sensors tell of a state. At a `speed` below 1 the arm does everything

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metarl.envs.family import Family, named_task
 from metarl.robot.arm import (
+    ArmError,
     ArmMode,
     ArmSpec,
     ArmState,
@@ -104,6 +105,11 @@ class Direct:
         self._asked = self._zeros
         if self._phase is not Phase.LATCHED:
             self._phase = Phase.HOLDING
+
+    def clear_faults(self, ack: OperatorAck) -> None:
+        if self.fault is None:
+            raise ArmError("there is no fault to clear")
+        self.fault = None
 
     def unlatch(self, ack: OperatorAck) -> None:
         if self.fault is not None:
