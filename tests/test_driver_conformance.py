@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -104,7 +103,7 @@ def judged() -> Iterator[Callable[[str], list[Future[Verdict]]]]:
     Python's lock meanwhile."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(3, context) as pool:
-        yield lambda driver: [*map(partial(pool.submit, verdict, driver), range(len(checks())))]
+        yield lambda driver: [pool.submit(verdict, driver, i) for i in range(len(checks()))]
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
