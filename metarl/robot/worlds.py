@@ -3,9 +3,9 @@
 A policy sends the velocities of its joints at the family's rate; the guard does the rest. Below
 full speed time is stretched, not the action shrunk: at a quarter of the speed a control step lasts
 four times as long and velocities are told as four times what they are, so that the arm goes the
-way that the policy was trained to go. The servos' lag is stretched too, by a low-pass filter: an
-arm that obeys sooner than any in training looks to a policy that infers its task like an arm with
-gains that there are not, and it goes astray by centimetres.
+way that the policy was trained to go. The lag of the family's servos is stretched too: commands go
+through a low-pass filter, which adds what the arm's own lag, measured as it moves, lacks. An arm
+that obeys sooner than any in training misleads a policy that infers its task, by centimetres.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ Log = Callable[[str, Mapping[str, Any]], None]  # a topic, and what is to be kep
 _ROUNDS_OFF = frozenset({"acceleration"})
 _LONGEST = 0.2  # s that a command is good for at most
 _GAIN = 3.0  # 1/s, of the way back to the start
+_ENOUGH = 0.02  # rad^2/s^2, of speed squared, to tell how an arm lags
 _TURN = torch.ones(1, dtype=torch.bool)
 
 
@@ -138,6 +139,10 @@ class ArmWorlds:
         self._limits: set[str] = set()  # that changed a target in this episode
         self._return = 0.0
         self._told = np.zeros_like(self.measured.half)  # rad/s, that the guard was asked for
+        # Sums over reports, of speed squared and of speed times distance to the target: their
+        # ratio is the arm's own lag [s].
+        self._moved = np.zeros_like(self._told)
+        self._behind = np.zeros_like(self._told)
         self._due: float | None = None  # when the next control step begins
         self.report = self._newest()
         self.frame = self._look()
@@ -224,6 +229,13 @@ class ArmWorlds:
                 self.reset()
         return Steps(obs, action, reward, next_obs, terminated, last, outcome)
 
+    @property
+    def lag(self) -> Vector:
+        """How far (J,) [s] the arm is behind its targets, by how it moved so far; before that, as
+        in the family."""
+        told = self._behind / np.maximum(self._moved, _ENOUGH)
+        return np.where(self._moved > _ENOUGH, told, self.measured.lag)
+
     def look(self) -> Tensor:
         """What the arm is like now, without asking it for anything: obs (1, O)."""
         self._newest()
@@ -286,8 +298,8 @@ class ArmWorlds:
             self._late, self._due = self._late + 1, now
         self._due += period
         limits: set[str] = set()
-        # In stretched time the arm's own lag is as much shorter than in training; make up for it.
-        lag = self.measured.lag * (1 / self.authority.speed - 1)
+        slow = self.authority.speed < 1  # at full speed a policy meets the arm as it is
+        lag = slow * np.maximum(self.measured.lag / self.authority.speed - self.lag, 0.0)
         while (left := self._due - self.clock.now()) > 1e-6:
             lasts = min(self.family.control_step, left)
             share = 1 - np.exp(-lasts / np.maximum(lag, 1e-6))
@@ -320,6 +332,9 @@ class ArmWorlds:
             raise self._abort(f"the guard latched: {report.reason}")
         if (age := self.clock.now() - report.state.t_host) > self.rules.age:
             raise self._abort(f"the newest state is {age:.2f} s old")
+        speed = report.state.dq
+        self._moved += speed * speed
+        self._behind += (report.applied - report.state.q) * speed
         return report
 
     def _look(self) -> Frame:
