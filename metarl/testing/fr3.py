@@ -54,8 +54,10 @@ def main(
 ) -> None:
     """Serve until the standard input ends."""
     import mujoco
-    from franky_sim import SimulationServer
-    from franky_sim.mujoco_simulator import MujocoSimulator
+    from franky_sim import SimulationServer  # pyright: ignore[reportMissingImports]
+    from franky_sim.mujoco_simulator import (  # pyright: ignore[reportMissingImports]
+        MujocoSimulator,
+    )
 
     from metarl.envs.arms import ARMS
 
