@@ -27,8 +27,9 @@ from metarl.policy import Policy
 from metarl.randomness import Draws
 from metarl.robot.arm import ArmError, OperatorAck
 from metarl.robot.client import GuardLink, start_guard
+from metarl.robot.clock import HOST
 from metarl.robot.rollout import Hands, Rollout, prior
-from metarl.robot.worlds import HOST, ArmWorlds, Authority, NeedsHuman
+from metarl.robot.worlds import ArmWorlds, Authority, NeedsHuman
 from metarl.testing.apart import Apart
 from metarl.testing.body import Flaws
 from metarl.testing.fr3 import FrankySim

@@ -9,6 +9,7 @@ from metarl.cli.common import (
     parse,
     print_json,
     show,
+    show_verdicts,
     split_family,
 )
 from metarl.errors import UserError
@@ -44,11 +45,7 @@ def run(argv: list[str]) -> int:
         print_json({"family": chosen.name, "sound": not broken,
                     "checks": [vars(verdict) for verdict in found]})
     else:
-        for verdict in found:
-            mark = "FAILS" if verdict.problem else "--" if verdict.unchecked else "ok"
-            show(f"{mark:5}  {verdict.claim}")
-            if verdict.problem or verdict.unchecked:
-                show(f"       {verdict.problem or 'not checked: ' + verdict.unchecked}")
+        show_verdicts(found)
         show(f"{chosen.name}: {len(broken)} of {len(found)} checks fail" if broken
              else f"{chosen.name} keeps its contract; next: metarl train pearl {chosen.words}")
     return 1 if broken else 0

@@ -8,9 +8,9 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import rich.box
 import tyro
@@ -132,6 +132,28 @@ def table(*columns: str) -> Table:
     for column in made.columns[1:]:
         column.justify = "right"
     return made
+
+
+class Judged(Protocol):
+    """What came of a check."""
+
+    @property
+    def claim(self) -> str: ...
+
+    @property
+    def problem(self) -> str: ...
+
+    @property
+    def unchecked(self) -> str: ...
+
+
+def show_verdicts(found: Iterable[Judged]) -> None:
+    """What a contract's checks found: a line for each claim, and the reason where it fails."""
+    for verdict in found:
+        mark = "FAILS" if verdict.problem else "--" if verdict.unchecked else "ok"
+        show(f"{mark:5}  {verdict.claim}")
+        if verdict.problem or verdict.unchecked:
+            show(f"       {verdict.problem or 'not checked: ' + verdict.unchecked}")
 
 
 def show(content: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from metarl.cli.common import number, parse, print_json, show, table, warn
+from metarl.cli.common import number, parse, print_json, show, show_verdicts, table, warn
 from metarl.cli.robot_link import words_to_options
 from metarl.errors import UserError
 from metarl.robot.arm import ArmAdapter
@@ -79,11 +79,7 @@ def run_check(argv: list[str]) -> int:
         print_json({"arm": options.arm, "sound": not broken,
                     "checks": [vars(verdict) for verdict in found]})
     else:
-        for verdict in found:
-            mark = "FAILS" if verdict.problem else "--" if verdict.unchecked else "ok"
-            show(f"{mark:5}  {verdict.claim}")
-            if verdict.problem or verdict.unchecked:
-                show(f"       {verdict.problem or 'not checked: ' + verdict.unchecked}")
+        show_verdicts(found)
         show(f"{options.arm}: {len(broken)} of {len(found)} checks fail" if broken
              else f"{options.arm} keeps the contract of an arm")
     return 1 if broken else 0
@@ -133,8 +129,8 @@ def _about(name: str) -> dict[str, str]:
 def _missing(arm: type[ArmAdapter]) -> str:
     """What its library's absence is to be told by; "" where it is there, or needed by none."""
     try:
-        if arm.library is not None:
-            extra(*arm.library)
+        if arm.vendor is not None:
+            extra(*arm.vendor)
     except UserError as problem:
         return str(problem)
     return ""

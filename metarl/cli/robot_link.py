@@ -19,13 +19,14 @@ from metarl.errors import UserError
 from metarl.policy import Policy, is_bundle
 from metarl.robot.arm import ArmError, OperatorAck
 from metarl.robot.client import GuardLink, start_guard
+from metarl.robot.clock import HOST
 from metarl.robot.latency import Latency, measure
 from metarl.robot.link import Link
 from metarl.robot.log import Recorder
 from metarl.robot.preflight import Item, look, look_at_delays, refuse_failures
 from metarl.robot.registry import Option, arm_class
 from metarl.robot.session import in_charge, is_session
-from metarl.robot.worlds import HOST, ArmWorlds, Authority, NeedsHuman, Perception
+from metarl.robot.worlds import ArmWorlds, Authority, NeedsHuman, Perception
 from metarl.run import DEFAULT_ROOT, find, utc
 
 STATEMENT = "workspace clear, hardware stop in reach"

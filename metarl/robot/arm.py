@@ -230,7 +230,7 @@ class ArmAdapter(ABC):
     """
 
     spec: ArmSpec
-    library: ClassVar[tuple[str, str] | None] = None  # the vendor's module, and metarl's extra
+    vendor: ClassVar[tuple[str, str] | None] = None  # the vendor's module, and metarl's extra
 
     @abstractmethod
     def connect(self) -> ArmState:

@@ -65,7 +65,7 @@ class So101(ArmAdapter):
     nothing here writes their EEPROM.
     """
 
-    library = ("scservo_sdk", "feetech")
+    vendor = ("scservo_sdk", "feetech")
 
     def __init__(self, port: str, calibration: str, gripper: bool = False) -> None:
         self.spec = spec_of(

@@ -54,7 +54,7 @@ class Fr3(ArmAdapter):
     keeps 1 kHz; only a simulator can do without.
     """
 
-    library = ("franky", "franka")
+    vendor = ("franky", "franka")
 
     def __init__(self, host: str, dynamics: float = 1.0, realtime: bool = True) -> None:
         if not 0 < dynamics <= 1:

@@ -21,8 +21,8 @@ from metarl.envs.arms import ARMS
 from metarl.envs.family import Family
 from metarl.errors import UserError
 from metarl.robot.arm import ArmError, Mode, Vector
+from metarl.robot.clock import Clock
 from metarl.robot.link import Link, Phase
-from metarl.robot.worlds import Clock
 
 _SPEED = 0.07  # rad/s, of either swing
 _SLOW, _FAST = (0.3, 0.6), (1.2, 2.2)  # Hz, of the first joint and of the last

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from metarl.robot.arm import Mode, Stale
+from metarl.robot.clock import Clock
 from metarl.robot.link import Link
-from metarl.robot.worlds import Clock
 
 _SAMPLES = 40
 _WAIT = 0.5  # s

@@ -49,7 +49,7 @@ POLL = 0.0005  # s
 class Ur5e(ArmAdapter):
     """A UR5e at a host, in remote control."""
 
-    library = ("rtde_receive", "ur")
+    vendor = ("rtde_receive", "ur")
 
     def __init__(self, host: str) -> None:
         self.spec = spec_of(

@@ -9,10 +9,9 @@ that obeys sooner than any in training misleads a policy that infers its task, b
 """
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,8 @@ from metarl.envs.family import Family, Frame, Random, Start, default_task
 from metarl.envs.sim2real import History
 from metarl.randomness import Draws
 from metarl.robot.arm import ArmError, Mode, Vector
+from metarl.robot.clock import HOST, Clock
+from metarl.robot.lag import Lag
 from metarl.robot.link import Link, Phase, Report
 from metarl.robot.measured import Measured, Perception, Sighting
 from metarl.trial import Steps
@@ -32,29 +33,7 @@ Log = Callable[[str, Mapping[str, Any]], None]  # a topic, and what is to be kep
 _ROUNDS_OFF = frozenset({"acceleration"})
 _LONGEST = 0.2  # s that a command is good for at most
 _GAIN = 3.0  # 1/s, of the way back to the start
-_ENOUGH = 0.02  # rad^2/s^2, of speed squared, to tell how an arm lags
 _TURN = torch.ones(1, dtype=torch.bool)
-
-
-class Clock(Protocol):
-    """The time that an arm lives in."""
-
-    def now(self) -> float: ...
-
-    def sleep(self, seconds: float) -> None: ...
-
-
-class Monotonic:
-    """The host's own."""
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-
-HOST = Monotonic()
 
 
 @dataclass(frozen=True)
@@ -138,11 +117,7 @@ class ArmWorlds:
         self._step = self._held = self._late = self._limited = 0
         self._limits: set[str] = set()  # that changed a target in this episode
         self._return = 0.0
-        self._told = np.zeros_like(self.measured.half)  # rad/s, that the guard was asked for
-        # Sums over reports, of speed squared and of speed times distance to the target: their
-        # ratio is the arm's own lag [s].
-        self._moved = np.zeros_like(self._told)
-        self._behind = np.zeros_like(self._told)
+        self._lag = Lag(self.measured.lag, authority.speed)
         self._due: float | None = None  # when the next control step begins
         self.report = self._newest()
         self.frame = self._look()
@@ -188,7 +163,7 @@ class ArmWorlds:
         self._step = self._held = self._late = self._limited = 0
         self._limits = set()
         self._return, self._due = 0.0, None
-        self._told = np.zeros_like(self._told)
+        self._lag.begin()
         self._past.forget()
         self.frame = self._look()
         self.obs = self._observe()
@@ -228,13 +203,6 @@ class ArmWorlds:
             if autoreset:
                 self.reset()
         return Steps(obs, action, reward, next_obs, terminated, last, outcome)
-
-    @property
-    def lag(self) -> Vector:
-        """How far (J,) [s] the arm is behind its targets, by how it moved so far; before that, as
-        in the family."""
-        told = self._behind / np.maximum(self._moved, _ENOUGH)
-        return np.where(self._moved > _ENOUGH, told, self.measured.lag)
 
     def look(self) -> Tensor:
         """What the arm is like now, without asking it for anything: obs (1, O)."""
@@ -298,13 +266,9 @@ class ArmWorlds:
             self._late, self._due = self._late + 1, now
         self._due += period
         limits: set[str] = set()
-        slow = self.authority.speed < 1  # at full speed a policy meets the arm as it is
-        lag = slow * np.maximum(self.measured.lag / self.authority.speed - self.lag, 0.0)
         while (left := self._due - self.clock.now()) > 1e-6:
             lasts = min(self.family.control_step, left)
-            share = 1 - np.exp(-lasts / np.maximum(lag, 1e-6))
-            self._told = self._told + share * (velocity - self._told)
-            self._send(self._told)
+            self._send(self._lag.stretched(velocity, lasts))
             self.clock.sleep(lasts)
             limits = set(self._newest().limits) - _ROUNDS_OFF
         self._limits |= limits  # in the end: a ramp at its beginning is none
@@ -332,9 +296,7 @@ class ArmWorlds:
             raise self._abort(f"the guard latched: {report.reason}")
         if (age := self.clock.now() - report.state.t_host) > self.rules.age:
             raise self._abort(f"the newest state is {age:.2f} s old")
-        speed = report.state.dq
-        self._moved += speed * speed
-        self._behind += (report.applied - report.state.q) * speed
+        self._lag.saw(report)
         return report
 
     def _look(self) -> Frame:
@@ -368,7 +330,7 @@ class ArmWorlds:
             "t": self.clock.now(), "episode": self.episode, "step": self._step,
             "age": self.clock.now() - report.state.t_host, "q": report.state.q.tolist(),
             "dq": report.state.dq.tolist(), "action": action[0].tolist(),
-            "requested": self._told.tolist(), "applied": report.applied.tolist(),
+            "requested": self._lag.told.tolist(), "applied": report.applied.tolist(),
             "limits": list(report.limits), "seq": report.seq, "rejected": report.rejected,
             "phase": str(report.phase), "obs": self.obs[0].tolist(), "reward": reward.item(),
             "faults": [fault.text for fault in report.state.faults]})
