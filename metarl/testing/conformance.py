@@ -11,7 +11,8 @@ from functools import partial
 
 from metarl.errors import UserError
 from metarl.robot.arm import ArmAdapter
-from metarl.testing.conformance_rules import RULES, WIRE_FAULTS, Factory, Inject, Unchecked, wire
+from metarl.testing.conformance_parts import WIRE_FAULTS, Factory, Inject, Unchecked
+from metarl.testing.conformance_rules import RULES, wire
 
 
 @dataclass(frozen=True)
