@@ -162,12 +162,12 @@ def test_holding_stops_closing_stands_and_releasing_cuts_power(
 def test_the_device_stops_when_no_command_comes(arm: Ur5e, controller: Ur) -> None:
     arm.connect()
     with pytest.raises(ArmError, match="enable"):
-        arm.arm_watchdog(0.25)
+        arm.arm_watchdog(0.7)
     arm.enable(ACK)
-    arm.arm_watchdog(0.25)
-    assert read_for(arm, 0.6).mode == ArmMode.HOLDING, "it holds, and is read"
+    arm.arm_watchdog(0.7)
+    assert read_for(arm, 1.0).mode == ArmMode.HOLDING, "it holds, and is read"
     stream(arm, 0, lambda t: HOME, 0.1)
-    time.sleep(0.6)
+    time.sleep(1.1)
     state = arm.read(1.0)
     assert controller.ask()["safety_mode"] == 3
     assert state.mode == ArmMode.STOPPED and state.faults[0].code == "protective stop"
@@ -178,7 +178,7 @@ def test_the_device_stops_when_no_command_comes(arm: Ur5e, controller: Ur) -> No
     arm.clear_faults(ACK)
     assert arm.cleared == 1 and arm.read(1.0).mode == ArmMode.HOLDING
     stream(arm, 101, lambda t: HOME, 0.1)
-    time.sleep(0.6)
+    time.sleep(1.1)
     assert controller.ask()["safety_mode"] == 3, "the fresh program has a watchdog too"
 
 
