@@ -174,7 +174,7 @@ def test_the_device_stops_when_no_command_comes(arm: Ur5e, controller: Ur) -> No
     with pytest.raises(ArmError, match="protective stop"):
         arm.send(command(100, HOME))
     arm.hold()
-    time.sleep(0.2)  # it unlocks half a second after the stop
+    time.sleep(0.5)  # it unlocks half a second after the stop
     arm.clear_faults(ACK)
     assert arm.cleared == 1 and arm.read(1.0).mode == ArmMode.HOLDING
     stream(arm, 101, lambda t: HOME, 0.1)
