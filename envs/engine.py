@@ -82,7 +82,7 @@ class BatchEngine:
             )
         }
         self._flat = self._batch.state.reshape(-1)  # a view
-        self._warnings = self._batch.warning.copy()
+        self._default, self._default_qpos = self._defaults()
         if mujoco.get_mju_user_warning() is None:
             # Else MuJoCo writes MUJOCO_LOG.TXT into the user's folder.
             mujoco.set_mju_user_warning(_log.warning)
@@ -103,6 +103,7 @@ class BatchEngine:
                 value = variant.get(name, base)
                 # A row of bvh_aabb is a prefix of the model's.
                 rows[i] = value[: rows[i].shape[0]] if value.shape != rows[i].shape else value
+        self._default, self._default_qpos = self._defaults()
 
     def fields(self, task: Tensor) -> Fields:
         """The model fields in which a task (D,) differs from the base model."""
@@ -158,15 +159,24 @@ class BatchEngine:
 
     def reset(self, mask: np.ndarray, start: Start) -> None:
         """Put the masked rows (N,) at their start states."""
-        # Without its own mj_forward: what is derived here would be of the default state.
-        self._batch.reset(mask, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._batch.state[mask] = self._default[mask]
         self._qpos[mask] = start.qpos.numpy()[mask]
         self._qvel[mask] = start.qvel.numpy()[mask]
         if self._act is not None and start.act is not None:
             self._act[mask] = start.act.numpy()[mask]
         if self._sensordata is not None:
             self._batch.forward(mask, stage=self._stage)
+            self._warnings = self._batch.warning.copy()
+
+    def _defaults(self) -> tuple[np.ndarray, np.ndarray]:
+        """The states (N, mjSTATE_INTEGRATION) of the rows' models by default; qpos (N, nq)."""
+        now = self._batch.state.copy()
+        # Without its own mj_forward: what is derived here would be of the default state.
+        self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
+        defaults = self._batch.state.copy(), self._qpos.copy()
+        self._batch.state[:] = now
         self._warnings = self._batch.warning.copy()
+        return defaults
 
     def step(
         self, control: np.ndarray, mask: np.ndarray | None = None, substeps: int | None = None
@@ -208,9 +218,8 @@ class BatchEngine:
 
     def default_frame(self) -> Frame:
         """Every row's default state, with no sensors."""
-        qpos = self._expanded.get("qpos0", np.tile(self.model.qpos0, (self.rows, 1)))
         qvel = torch.zeros(self.rows, self.model.nv, dtype=torch.float64)
-        return Frame(torch.from_numpy(qpos.copy()), qvel, {})
+        return Frame(torch.from_numpy(self._default_qpos.copy()), qvel, {})
 
     def snapshot(self) -> Snapshot:
         """The state of all rows."""

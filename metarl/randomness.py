@@ -4,7 +4,7 @@ Every draw is keyed by (seed, iteration, task, role). A result therefore does no
 with the number of rows, and a resumed run draws what the uninterrupted one would have drawn.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -33,9 +33,13 @@ def generator(
     seed: int, iteration: int = 0, task: int = 0, role: Role = Role.RESET, count: int = 0
 ) -> np.random.Generator:
     """The numpy generator of one key. `count` tells repeated draws of one role apart."""
-    source = np.random.Generator(np.random.Philox(key=0))
+    source = _source()
     rekey(source, seed, iteration, task, role, count)
     return source
+
+
+def _source() -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=0))
 
 
 def rekey(
@@ -77,6 +81,8 @@ class Draws:
     words: Tensor
     replicas: int = 1
     drawn: Tensor | None = None
+    # Begins anew at a key for each draw: what it was used for before does not matter.
+    _source: np.random.Generator = field(default_factory=_source, repr=False, compare=False)
 
     @classmethod
     def of(cls, seed: int, iteration: int, tasks: Tensor | int, replicas: int = 1) -> "Draws":
@@ -98,18 +104,18 @@ class Draws:
         return self._draw(role, count, shape, "random")
 
     def _draw(self, role: Role, count: Count, shape: tuple[int, ...], kind: str) -> Tensor:
-        rows = len(self.words) * self.replicas
-        numbers, words = np.zeros((rows, *shape)), self.words.tolist()
-        wanted = range(rows) if self.drawn is None else self.drawn.nonzero()[:, 0].tolist()
-        counts = np.broadcast_to(count, rows).tolist()
-        source = np.random.Generator(np.random.Philox(key=0))
+        words, replicas = self.words.numpy(), self.replicas
+        rows = len(words) * replicas
+        numbers = np.zeros((rows, *shape))
+        wanted = range(rows) if self.drawn is None else self.drawn.numpy().nonzero()[0].tolist()
+        draw = getattr(self._source, kind)
         known: dict[tuple[int, int], np.ndarray] = {}  # a task's numbers for all of its replicas
         for row in wanted:
-            task, replica = divmod(row, self.replicas)
-            key = task, counts[row]
+            task, replica = divmod(row, replicas)
+            key = task, count if isinstance(count, int) else int(count[row])
             if key not in known:
-                seed, iteration, index = words[task]
-                rekey(source, seed, iteration, index, role, counts[row])
-                known[key] = getattr(source, kind)((self.replicas, *shape))
+                seed, iteration, index = words[task].tolist()
+                rekey(self._source, seed, iteration, index, role, key[1])
+                known[key] = draw((replicas, *shape))
             numbers[row] = known[key][replica]
         return torch.from_numpy(numbers)
