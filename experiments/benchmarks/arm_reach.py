@@ -19,7 +19,7 @@ from torch import Tensor
 
 import metarl
 from experiments.record import COMMIT, command, machine, record
-from metarl import scores
+from metarl import api, scores
 from metarl.envs.family import named_task, sample_tasks
 from metarl.envs.reach import Reach
 from metarl.evaluate import EVALUATION
@@ -63,7 +63,8 @@ def _live(
             policy_hz=1 / family.control_step) as guard:
         link = guard.link()
         worlds = ArmWorlds(family, link, Authority(speed), HOST,
-                           ask=lambda needed: _help(link, needed))
+                           ask=lambda needed: _help(link, needed),
+                           history=api.sim2real(policy.about).history)
         worlds.set_tasks(task[None])
         link.enable(_ACK)
         hands = Hands(policy.agent, worlds)
