@@ -123,6 +123,8 @@ class Server:
                 if self._trouble == "overload":
                     self._controller.protective_stop()
             report = self._controller.report() | {"written": self._controller.written}
+            if "account" in said:
+                report = self._controller.witness.account()
             answer = {name: np.asarray(value).tolist() for name, value in report.items()}
             print(json.dumps(answer), flush=True)
 
@@ -253,7 +255,8 @@ class Ur(Apart):
     """A controller in a process of its own, reachable at `host` inside a `with`.
 
     `ask` tells what the controller knows of itself, after it was told to make `trouble`, one of
-    TROUBLES, or to start anew with what a client left in its `registers`.
+    TROUBLES, or to start anew with what a client left in its `registers`; or its witness's
+    `account`.
     """
 
     def __init__(self, flaws: Flaws = FLAWLESS, unlock_after: float = 5.0) -> None:
