@@ -11,7 +11,9 @@ from typing import Any
 
 import tyro
 
+from metarl.robot.clock import hurry
 from metarl.testing.apart import Apart, Told, announce, listen
+from metarl.testing.live import HASTE
 from metarl.testing.witness import Witness
 
 # Half of the simulator's own for the wrist, which swings under those at 1 kHz.
@@ -40,6 +42,7 @@ class FrankySim(Apart):
 def _keep_time(server: Any, look: Callable[[], None]) -> None:
     """Step at 1 kHz of the host's clock, and catch up after a pause: the simulator's own loop only
     falls behind. Between steps there is time for the client to answer."""
+    hurry(HASTE)
     due = time.monotonic()
     while server.running:
         for robot in server.robot_servers:

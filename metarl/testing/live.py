@@ -1,4 +1,7 @@
-"""A body that lives in step with a clock, for a double that answers from its own thread."""
+"""A body that lives in step with a clock, for a double that answers from its own thread.
+
+An arm does not wait until the computer beside it has nothing better to do: the threads of doubles
+hurry, after the guard."""
 
 import time
 from collections.abc import Callable
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from metarl.testing.body import Body
 
 Clock = Callable[[], float]  # s
+HASTE = 5  # of a double's thread; the guard's is 10
 
 
 class Live:

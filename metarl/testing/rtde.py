@@ -24,9 +24,11 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from metarl.robot.clock import hurry
 from metarl.testing.apart import Apart, announce
 from metarl.testing.body import FLAWLESS, Body, Flaws
 from metarl.testing.controller import TICK, Controller
+from metarl.testing.live import HASTE
 
 RTDE, DASHBOARD, SCRIPT = 30004, 29999, 30003
 TYPES = {"BOOL": "?", "UINT8": "B", "UINT32": "I", "UINT64": "Q", "INT32": "i", "DOUBLE": "d",
@@ -100,6 +102,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until the standard input ends."""
+        hurry(HASTE)
         while not self._ending:
             for key, _ in self._select.select(TICK / 4):
                 with contextlib.suppress(OSError):

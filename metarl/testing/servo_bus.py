@@ -21,9 +21,10 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import tyro
 
+from metarl.robot.clock import hurry
 from metarl.testing.apart import Apart, Told, announce, listen
 from metarl.testing.body import FLAWLESS, Body, Flaws
-from metarl.testing.live import Clock, Live
+from metarl.testing.live import HASTE, Clock, Live
 from metarl.testing.witness import Witness
 
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
@@ -145,6 +146,7 @@ class ServoBus:
     # The thread.
 
     def _run(self) -> None:
+        hurry(HASTE)
         data = b""
         while True:
             ready = select.select([self._master, self._wake], [], [], 0.005)[0]
