@@ -42,7 +42,6 @@ class FrankySim(Apart):
 def _keep_time(server: Any, look: Callable[[], None]) -> None:
     """Step at 1 kHz of the host's clock, and catch up after a pause: the simulator's own loop only
     falls behind. Between steps there is time for the client to answer."""
-    hurry(HASTE)
     due = time.monotonic()
     while server.running:
         for robot in server.robot_servers:
@@ -97,6 +96,7 @@ def main(
         robot.joint_position_control = control  # what a plan tells it, each millisecond
         load(payload)
         server.running = True  # until the end of the `with`, which waits for the thread
+        hurry(HASTE)  # and so does what this thread starts
         server.async_thread = threading.Thread(target=_keep_time, args=(
             server, lambda: witness.looked(data.qvel[robot._dof_addrs])), daemon=True)
         server.async_thread.start()

@@ -146,7 +146,6 @@ class ServoBus:
     # The thread.
 
     def _run(self) -> None:
-        hurry(HASTE)
         data = b""
         while True:
             ready = select.select([self._master, self._wake], [], [], 0.005)[0]
@@ -281,7 +280,9 @@ def main(
     flaws: Annotated[Flaws, tyro.conf.arg(name="")] = FLAWLESS,
 ) -> None:
     """Serve until the standard input ends."""
-    with tempfile.TemporaryDirectory() as folder, ServoBus(Body("so101", flaws)) as bus:
+    bus = ServoBus(Body("so101", flaws))
+    hurry(HASTE)
+    with tempfile.TemporaryDirectory() as folder, bus:
         file = bus.save_calibration(Path(folder) / "calibration.json")
         announce("so101", {"port": bus.port, "calibration": file})
 
