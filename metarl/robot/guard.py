@@ -232,6 +232,7 @@ def main() -> None:
     settings = json.loads(sys.stdin.buffer.readline())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the policy's
     place = Path(settings["socket"])
+    hurry(10)  # and with it the threads that a driver starts
     try:
         keeper, hello = _prepare(settings)
         listener = _listen_at(place)
@@ -245,7 +246,6 @@ def main() -> None:
         guard.ending = True
 
     signal.signal(signal.SIGTERM, end)
-    hurry(10)
     gc.collect()
     gc.freeze()
     gc.disable()  # nothing here makes cycles; a collection would be a pause
