@@ -5,6 +5,7 @@ The simulator runs as fast as its machine lets it, so time here is the device's 
 
 import dataclasses
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -80,6 +81,12 @@ def test_connecting_runs_no_control(arm: Fr3) -> None:
     assert state.mode == ArmMode.READY_OFF and state.wrench is None
     assert not arm._robot.is_in_control
     assert arm.connect().seq > state.seq
+
+
+def test_a_simulator_is_not_connected_to_at_the_cost_of_others(arm: Fr3) -> None:
+    before = os.sched_getscheduler(0)
+    arm.connect()
+    assert os.sched_getscheduler(0) == before, "whoever may would run in real time from here on"
 
 
 def test_nothing_moves_before_a_person_said_so(arm: Fr3) -> None:
@@ -196,8 +203,9 @@ def test_an_arm_that_is_gone_is_told(simulator: FrankySim) -> None:
     arm.connect()
     arm.enable(ACK)
     simulator.__exit__()  # the last test: no other can use it
+    end = time.monotonic() + 10  # what is on its way still comes
     with pytest.raises((Disconnected, Stale)):
-        for _ in range(100):
+        while time.monotonic() < end:
             arm.read(0.1)
     arm.close()
     with pytest.raises(Disconnected):

@@ -1,27 +1,18 @@
-"""Whether the guard of an arm keeps its promises, at length.
+"""Whether the guard of an arm keeps its limits, at length, and how long it takes.
 
-    python -m experiments.benchmarks.guard [--commands 1000000] [--kills 200] [--steps 10000]
+    python -m experiments.benchmarks.guard [--commands 1000000] [--steps 10000]
 
 guard: commands of every kind (sensible, wild, NaN, infinite, late, repeated, out of order, of a
 wrong width, and random bytes) as they would arrive on its socket, against an arm that stalls,
 freezes, lies and faults; afterwards all targets that the arm was sent are held against the limits.
-Then policies that are killed, stopped or delayed at random moments, with the guard in its process
-and a twin behind it: how often it had not begun to hold, latched, within two periods of the policy
-and one of its own. latency: act, infer and the guard's tick together, in the twin's place an arm
-that costs nothing.
+latency: act, infer and the guard's tick together, in the twin's place an arm that costs nothing.
+Policies that end are experiments.benchmarks.ends.
 """
 
 import argparse
-import multiprocessing
-import os
-import random
-import signal
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,12 +28,11 @@ from metarl.envs.worlds import Worlds
 from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws
 from metarl.robot.arm import ArmError, Command, Mode, OperatorAck
-from metarl.robot.client import GuardLink, start_guard
 from metarl.robot.keeper import Keeper
 from metarl.robot.limits import Limits
-from metarl.robot.link import Phase, Report
+from metarl.robot.link import Phase
 from metarl.robot.specs import spec_of
-from metarl.robot.wire import Kind, Reader, Request, pack_request, read_log, unpack_request
+from metarl.robot.wire import Kind, Reader, Request, pack_request, unpack_request
 from metarl.testing import puppet
 from metarl.testing.audit import violations
 from metarl.testing.puppet import Clock, Puppet
@@ -61,14 +51,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--commands", type=int, default=1_000_000)
-    parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--steps", type=int, default=10_000)
     options = parser.parse_args()
     rows: list[tuple[str, str, str, float]] = []
     if options.steps:
         rows += _latency(options.steps)
-    if options.kills:
-        rows += _kills(options.kills)
     if options.commands:
         rows += _stream(options.commands)
     shown = table("figure", "value", "unit")
@@ -204,96 +191,6 @@ def _go_on(arm: Puppet, keeper: Keeper, pieces: list[list[np.ndarray]]) -> None:
         keeper.unlatch(_ACK)
     except ArmError:
         pass
-
-
-# Policies that end.
-
-
-def _policy(place: str, fate: str, moment: float, seed: int) -> None:
-    """Command an arm until something happens to this process."""
-    link, rng = GuardLink(place), np.random.default_rng(seed)
-    joints, start = len(link.spec.joints), time.monotonic()
-    while True:
-        link.report(1.0)
-        link.command(Mode.JOINT_VELOCITY, rng.normal(size=joints) * 0.3, 2 * _POLICY)
-        if time.monotonic() - start > moment:
-            if fate == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if fate == "frozen":
-                os.kill(os.getpid(), signal.SIGSTOP)
-            time.sleep(0.4 if fate == "slowed" else 0.0)
-        time.sleep(rng.uniform(0.6, 1.0) * _POLICY)
-
-
-def _kills(count: int) -> list[tuple[str, str, str, float]]:
-    """Policies killed, frozen or slowed, on a twin of each arm; the guard's own log is judged."""
-    chance, late, worst, rest, unlatched = random.Random(0), 0, 0.0, 0.0, 0
-    context = multiprocessing.get_context("fork")
-    done = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ARMS:
-            log = Path(folder) / name
-            times = count // len(ARMS) + (name == "fr3") * (count % len(ARMS))
-            with start_guard("twin", {"arm": name}, live=True, log=log,
-                             policy_hz=1 / _POLICY) as guard:
-                operator = guard.link()
-                operator.enable(_ACK)
-                for _ in range(times):
-                    fate = chance.choice(["killed", "frozen", "slowed"])
-                    policy = context.Process(
-                        target=_policy,
-                        args=(str(guard.place), fate, chance.uniform(0.1, 0.5), done))
-                    policy.start()
-                    end = time.monotonic() + 5
-                    while operator.report(2.0).phase is not Phase.LATCHED:
-                        if time.monotonic() > end:
-                            unlatched += 1
-                            break
-                    assert policy.pid is not None
-                    os.kill(policy.pid, signal.SIGKILL)
-                    policy.join()
-                    policy.close()
-                    done += 1
-                    _unlatch(operator)
-                operator.close()
-            with log.open("rb") as file:
-                holds = _holds(list(read_log(file)))
-            late += sum(hold > 2 * _POLICY + _PERIOD + 1e-3 for hold, _ in holds)
-            unlatched += times - len(holds)
-            worst = max(worst, *(hold for hold, _ in holds))
-            rest = max(rest, *(stop for _, stop in holds))
-            print(f"{name}: {times} policies, {len(holds)} latches, slowest {worst:.4f} s")
-    return [("guard", "kills", "1", done), ("guard", "late holds", "1", late + unlatched),
-            ("guard", "last command to hold, slowest", "s", worst),
-            ("guard", "last command to standstill of the target, slowest", "s", rest)]
-
-
-def _unlatch(operator: GuardLink) -> None:
-    """Let it go on, once the arm is at rest and the guard knows that the policy is gone."""
-    for _ in range(200):
-        try:
-            operator.unlatch(_ACK)
-            time.sleep(0.05)
-            if operator.report(1.0).phase is Phase.HOLDING:
-                return
-        except ArmError:
-            time.sleep(0.02)
-    raise SystemExit("the guard stays latched")
-
-
-def _holds(reports: list[Report]) -> list[tuple[float, float]]:
-    """For each latch: seconds from the newest command to it, and to the target's standstill."""
-    found: list[tuple[float, float]] = []
-    heard, before = 0.0, None
-    for i, report in enumerate(reports):
-        if before is not None and report.seq != before.seq:
-            heard = report.t
-        if before is not None and report.phase is Phase.LATCHED != before.phase:
-            still = next((one.t for one, after in pairwise(reports[i:])
-                          if np.array_equal(one.applied, after.applied)), np.inf)
-            found.append((report.t - heard, still - heard))
-        before = report
-    return found
 
 
 # How long it takes.

@@ -12,6 +12,7 @@ Franka's interface neither locks nor unlocks the brakes: Desk does, which a pers
 "off" here while the arm's own controller holds it and no control runs.
 """
 
+import os
 import time
 from types import ModuleType
 from typing import Any
@@ -78,6 +79,7 @@ class Fr3(ArmAdapter):
         if self._robot is None:
             franky = self._franky = extra("franky", "franka")
             config = franky.RealtimeConfig
+            policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
             try:
                 self._robot = franky.Robot(
                     self._host, relative_dynamics_factor=self._dynamics,
@@ -86,6 +88,11 @@ class Fr3(ArmAdapter):
                 if not isinstance(error, self._errors()):
                     raise
                 raise Disconnected(f"no FR3 at {self._host}: {error}") from error
+            finally:
+                if not self._realtime:
+                    # libfranka puts this thread before all others where it may, and with it all
+                    # that it starts: a simulator, among others, from which it keeps the processor.
+                    os.sched_setscheduler(0, policy, priority)
             self._told = -1.0
             self._mode = ArmMode.HOLDING if self._enabled else ArmMode.READY_OFF
             self._enabled = False

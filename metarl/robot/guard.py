@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from metarl.errors import UserError
 from metarl.robot.arm import ArmError, Command, OperatorAck, tuples
+from metarl.robot.clock import hurry
 from metarl.robot.keeper import Keeper
 from metarl.robot.limits import Limits
 from metarl.robot.link import Phase
@@ -189,12 +190,6 @@ def _ended(pipe: int) -> bool:
     return bool(select.select([pipe], [], [], 0)[0]) and not os.read(pipe, 4096)
 
 
-def _hurry() -> None:
-    """Be scheduled before everything ordinary, where the system lets a user ask for that."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
-
-
 def _write(reports: "queue.SimpleQueue[bytes | None]", file: BinaryIO) -> None:
     while (report := reports.get()) is not None:
         file.write(report)
@@ -237,6 +232,7 @@ def main() -> None:
     settings = json.loads(sys.stdin.buffer.readline())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the policy's
     place = Path(settings["socket"])
+    hurry(10)  # and with it the threads that a driver starts
     try:
         keeper, hello = _prepare(settings)
         listener = _listen_at(place)
@@ -250,7 +246,6 @@ def main() -> None:
         guard.ending = True
 
     signal.signal(signal.SIGTERM, end)
-    _hurry()
     gc.collect()
     gc.freeze()
     gc.disable()  # nothing here makes cycles; a collection would be a pause

@@ -11,6 +11,7 @@ import numpy as np
 
 from metarl.testing.body import Body
 from metarl.testing.live import Live
+from metarl.testing.witness import Witness
 
 TICK = 0.008  # s
 POWER_OFF, IDLE, RUNNING = 3, 5, 7  # robot modes
@@ -22,6 +23,7 @@ class Controller:
 
     def __init__(self, body: Body, unlock_after: float) -> None:
         self._live, self._unlock_after = Live(body), unlock_after
+        self.witness = Witness()
         self.robot_mode, self.safety_mode, self.program = POWER_OFF, NORMAL, False
         self.registers: dict[str, float] = {}
         self.watchdog, self.fed = math.inf, 0.0  # s
@@ -42,6 +44,8 @@ class Controller:
         body = self._live.now()
         body.torque(True)
         body.aim(self._setpoint)
+        self.witness.told(self.target)
+        self.witness.looked(body.measure()[1])
 
     def protective_stop(self) -> None:
         """Stop where it is, the program too."""

@@ -1,4 +1,9 @@
-"""A body that lives in step with a clock, for a double that answers from its own thread."""
+"""A body that lives in step with a clock, for a double that answers from its own thread.
+
+An arm does not wait until the computer beside it has nothing better to do: a double with a process
+of its own hurries, all its threads alike, after the guard. One thread of a process alone must not:
+it would wait for another that has Python's lock and no processor.
+"""
 
 import time
 from collections.abc import Callable
@@ -6,6 +11,7 @@ from collections.abc import Callable
 from metarl.testing.body import Body
 
 Clock = Callable[[], float]  # s
+HASTE = 5  # of a double's thread; the guard's is 10
 
 
 class Live:

@@ -24,9 +24,11 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from metarl.robot.clock import hurry
 from metarl.testing.apart import Apart, announce
 from metarl.testing.body import FLAWLESS, Body, Flaws
 from metarl.testing.controller import TICK, Controller
+from metarl.testing.live import HASTE
 
 RTDE, DASHBOARD, SCRIPT = 30004, 29999, 30003
 TYPES = {"BOOL": "?", "UINT8": "B", "UINT32": "I", "UINT64": "Q", "INT32": "i", "DOUBLE": "d",
@@ -100,6 +102,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until the standard input ends."""
+        hurry(HASTE)
         while not self._ending:
             for key, _ in self._select.select(TICK / 4):
                 with contextlib.suppress(OSError):
@@ -123,6 +126,8 @@ class Server:
                 if self._trouble == "overload":
                     self._controller.protective_stop()
             report = self._controller.report() | {"written": self._controller.written}
+            if "account" in said:
+                report = self._controller.witness.account()
             answer = {name: np.asarray(value).tolist() for name, value in report.items()}
             print(json.dumps(answer), flush=True)
 
@@ -253,7 +258,8 @@ class Ur(Apart):
     """A controller in a process of its own, reachable at `host` inside a `with`.
 
     `ask` tells what the controller knows of itself, after it was told to make `trouble`, one of
-    TROUBLES, or to start anew with what a client left in its `registers`.
+    TROUBLES, or to start anew with what a client left in its `registers`; or its witness's
+    `account`.
     """
 
     def __init__(self, flaws: Flaws = FLAWLESS, unlock_after: float = 5.0) -> None:

@@ -16,14 +16,16 @@ import time
 import tty
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import tyro
 
-from metarl.testing.apart import Apart, announce, listen
+from metarl.robot.clock import hurry
+from metarl.testing.apart import Apart, Told, announce, listen
 from metarl.testing.body import FLAWLESS, Body, Flaws
-from metarl.testing.live import Clock, Live
+from metarl.testing.live import HASTE, Clock, Live
+from metarl.testing.witness import Witness
 
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 PING, READ, WRITE, SYNC_READ, SYNC_WRITE, EVERYONE = 1, 2, 3, 0x82, 0x83, 254
@@ -76,6 +78,7 @@ class ServoBus:
         self.calibrations = calibrations(body)
         self.writes: list[tuple[int, int, bytes]] = []
         self.delay = 0.05  # s, of a late answer
+        self.witness = Witness()
         self._live, self._clock = Live(body, clock), clock
         self._lock = threading.RLock()
         self._trouble: list[Trouble | None] = []  # of the next answers
@@ -215,7 +218,10 @@ class ServoBus:
         on = np.array([self._memory[it.id][40] == 1 for it in joints])
         body.torque(on)
         self._live.resting &= not on.any()
-        body.aim(np.array([it.angle(self._goal(it)) for it in joints]))
+        goals = np.array([it.angle(self._goal(it)) for it in joints])
+        body.aim(goals)
+        self.witness.told(goals)
+        self.witness.looked(dq)
         for i, it in enumerate(joints):
             turned = -1 if it.reversed else 1
             self._tell(it.id, it.ticks(q[i]), turned * dq[i] * RADIAN, turned * tau[i] / TORQUE)
@@ -263,7 +269,8 @@ def _checksum(packet: bytes) -> int:
 
 
 class So101Bus(Apart):
-    """A bus in a process of its own; `ask` tells where its joints really are [rad]."""
+    """A bus in a process of its own; `ask` tells where its joints really are [rad], or its
+    witness's `account`."""
 
     def __init__(self, flaws: Flaws = FLAWLESS) -> None:
         super().__init__(__name__, *(f"--{name}={it}" for name, it in asdict(flaws).items()))
@@ -273,10 +280,17 @@ def main(
     flaws: Annotated[Flaws, tyro.conf.arg(name="")] = FLAWLESS,
 ) -> None:
     """Serve until the standard input ends."""
-    with tempfile.TemporaryDirectory() as folder, ServoBus(Body("so101", flaws)) as bus:
+    bus = ServoBus(Body("so101", flaws))
+    hurry(HASTE)
+    with tempfile.TemporaryDirectory() as folder, bus:
         file = bus.save_calibration(Path(folder) / "calibration.json")
         announce("so101", {"port": bus.port, "calibration": file})
-        listen(lambda said: bus.body.measure()[0].tolist())
+
+        def answer(said: Told) -> Any:
+            q = bus.body.measure()[0].tolist()
+            return bus.witness.account() if "account" in said else q
+
+        listen(answer)
 
 
 if __name__ == "__main__":
