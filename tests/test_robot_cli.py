@@ -160,6 +160,8 @@ def test_a_twin_goes_on_by_itself_and_an_arm_does_not() -> None:
     assert link.report(1.0).phase is Phase.LATCHED
     assert ask(needed, link, acknowledge(ArmOptions(policy="x")))
     assert link.report(1.0).phase is Phase.HOLDING
+    put = NeedsHuman("put object at (0.500, 0.000) m")
+    assert not ask(put, link, acknowledge(ArmOptions(policy="x"))), "nobody has a hand for it"
 
 
 def test_options_of_an_adapter_are_numbers_truths_or_words() -> None:

@@ -21,7 +21,7 @@ from metarl.robot.arm import ArmError, OperatorAck
 from metarl.robot.client import GuardLink, start_guard
 from metarl.robot.clock import HOST
 from metarl.robot.latency import Latency, measure
-from metarl.robot.link import Link
+from metarl.robot.link import Link, Phase
 from metarl.robot.log import Recorder
 from metarl.robot.preflight import Item, look, look_at_delays, refuse_failures
 from metarl.robot.registry import Option, arm_class
@@ -162,8 +162,8 @@ def acknowledge(options: ArmOptions) -> OperatorAck:
 
 
 def ask(needed: NeedsHuman, link: Link, ack: OperatorAck) -> bool:
-    """Let the person beside the arm do what is needed; whether they did. Nobody is in the way of a
-    twin: it goes on by itself."""
+    """Let the person beside the arm do what is needed; whether they did. Nobody is beside a twin: it
+    goes on by itself where it had latched."""
     if ack is not _SIMULATED:
         if not sys.stdin.isatty():
             return False
@@ -171,7 +171,10 @@ def ask(needed: NeedsHuman, link: Link, ack: OperatorAck) -> bool:
         if input("press Enter when that is done, or q and Enter to stop: ").strip():
             return False
     try:
-        if link.report(1.0).state.faults:
+        report = link.report(1.0)
+        if ack is _SIMULATED and report.phase is not Phase.LATCHED and not report.state.faults:
+            return False  # what is needed is a hand, as to put an object back: nobody has one
+        if report.state.faults:
             link.clear_faults(ack)
         link.unlatch(ack)
     except ArmError as problem:
