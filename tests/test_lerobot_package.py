@@ -1,5 +1,6 @@
 """LeRobot itself: its robots as our arms, and our arms as its robots."""
 
+import contextlib
 import json
 import math
 import sys
@@ -59,11 +60,9 @@ def configuration(folder: Path, **said: Any) -> str:
 def patiently(act: Callable[[], Result]) -> Result:
     """What comes at last: LeRobot gives up at a first answer that is late."""
     for _ in range(20):
-        try:
+        with contextlib.suppress(BusError, Disconnected):
             return act()
-        except (BusError, Disconnected) as error:
-            problem = error
-    raise problem
+    return act()
 
 
 # Theirs as ours.
