@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.robot.arm import ArmError, Disconnected, Rejected
+from metarl.robot.arm import ArmError, Disconnected, OperatorAck, Rejected
+from metarl.robot.client import GuardLink
 from metarl.robot.guarded import GuardedArm
 from metarl.robot.link import Phase
 
@@ -156,6 +157,19 @@ def test_an_arm_that_does_not_answer_leaves_no_guard_behind() -> None:
         arm.connect()
     assert not arm.is_connected
     arm.disconnect()
+
+
+def test_an_arm_that_is_not_enabled_leaves_no_guard_behind_either(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(link: GuardLink, ack: OperatorAck) -> None:
+        raise ArmError("outside its limits")
+
+    monkeypatch.setattr(GuardLink, "enable", refuse)
+    arm = made()
+    with pytest.raises(ArmError, match="outside"):
+        arm.connect()
+    assert not arm.is_connected
 
 
 def test_it_connects_again_after_it_was_disconnected(arm: GuardedArm) -> None:

@@ -13,6 +13,7 @@ first live session, turn each joint by hand and compare what is told.
 import contextlib
 import importlib
 import pkgutil
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -95,20 +96,8 @@ class FromLeRobot(ArmAdapter):
     def connect(self) -> ArmState:
         """LeRobot's connect, without calibrating."""
         if self._calls is None:
-            if self._robot is None:
-                robot = self._make()
-                self._refuse(robot)
-                self._robot = robot
-            self._calls = Calls()
-            try:
-                self._do(lambda: self._robot.connect(calibrate=False), CONNECTING)
-                if not self._robot.is_calibrated:
-                    raise ArmError("the robot is not calibrated; run lerobot-calibrate first")
-                self._seen.clear()
-                self._seen.append(self._sample(PATIENCE)[:2])
-            except ArmError as error:
-                self._drop()
-                raise Disconnected(f"no LeRobot robot: {error}") from error
+            with contextlib.redirect_stdout(sys.stderr):  # the guard's own output is an answer
+                self._start()
             self._mode = ArmMode.HOLDING if self._enabled else ArmMode.READY_OFF
             self._enabled = False
             time.sleep(SPAN)
@@ -183,6 +172,22 @@ class FromLeRobot(ArmAdapter):
                 self._enabled = enabled  # it still stands by its own torque
 
     # Parts.
+
+    def _start(self) -> None:
+        if self._robot is None:
+            robot = self._make()
+            self._refuse(robot)
+            self._robot = robot
+        self._calls = Calls()
+        try:
+            self._do(lambda: self._robot.connect(calibrate=False), CONNECTING)
+            if not self._robot.is_calibrated:
+                raise ArmError("the robot is not calibrated; run lerobot-calibrate first")
+            self._seen.clear()
+            self._seen.append(self._sample(PATIENCE)[:2])
+        except ArmError as error:
+            self._drop()
+            raise Disconnected(f"no LeRobot robot: {error}") from error
 
     def _refuse(self, robot: Any) -> None:
         """Raises ArmError for a robot that has not these joints, in this unit."""

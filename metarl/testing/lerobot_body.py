@@ -63,6 +63,7 @@ class BodyRobot:
     def connect(self, calibrate: bool = True) -> None:
         if self.trouble == "gone":
             raise ConnectionError("could not open its port")
+        print("hello from a library")  # as some of them do
         self._connected = True
         if not self.torque:
             self.body.aim(self.body.measure()[0])
