@@ -291,7 +291,7 @@ class LeRobotArm(FromLeRobot):
                  plugin: str = "") -> None:
         spec = spec_named(arm)
         super().__init__(partial(build, config, plugin), spec,
-                         Joints.of(spec, joints, unit, zeros), gripper, rate)
+                         Joints.of(spec, joints, unit, str(zeros)), gripper, rate)
 
 
 def build(config: str, plugin: str = "") -> Robot:
