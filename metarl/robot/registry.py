@@ -14,6 +14,7 @@ from metarl.robot.arm import ArmAdapter
 ARMS: dict[str, str] = {
     "twin": "metarl.robot.twin:Twin",
     "franka": "metarl.robot.franka:Fr3",
+    "lerobot": "metarl.robot.lerobot:LeRobotArm",
     "so101": "metarl.robot.feetech:So101",
     "ur5e": "metarl.robot.ur:Ur5e",
 }
