@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from metarl.cli.common import number, parse, print_json, say, show, table
-from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected
+from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, opening
 from metarl.robot.gate import Pair, Verdict
 from metarl.robot.limits import Limits
 from metarl.robot.log import Recorder
@@ -46,12 +46,12 @@ def run_adapt(argv: list[str]) -> int:
     given = Authority(int(options.speed) / 100)
     with Recorder(chosen.folder / "log.mcap") as log:
         if options.rehearse:
-            log("session", {"verb": "adapt", "arm": "rehearsal", "policy": str(chosen.path)})
             worlds = rehearsal(chosen.family, chosen.task, given, flaws=_ROUGH, log=log,
                                history=chosen.history)
+            log("session", opening("adapt", chosen, options, worlds, "rehearsal", False))
             outcome = _session(chosen, worlds, None, plan, {"arm": "rehearsal"}, log)
         else:
-            with connected(chosen, options, given, log) as arm:
+            with connected("adapt", chosen, options, given, log) as arm:
                 facts = {
                     "arm": options.arm, "live": arm.link.live, "spec": arm.link.spec.digest(),
                     "latency": arm.latency.as_dict(),

@@ -96,7 +96,7 @@ def run_log(argv: list[str]) -> int:
         return 0
     session = found.get("session", {})
     if session:
-        show(", ".join(f"{name} {session[name]}" for name in ("verb", "arm", "policy", "stage")
+        show(", ".join(f"{name} {session[name]}" for name in ("verb", "arm", "policy")
                        if name in session))
     if found["episodes"]:
         shown = table("episode", "policy", "return", "success", "steps", "valid")

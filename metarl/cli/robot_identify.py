@@ -39,7 +39,7 @@ def run_identify(argv: list[str]) -> int:
         if options.rehearse:
             model, motion = _rehearsed(chosen, options)
         else:
-            with connected(chosen, options, Authority(0.1), log) as arm:
+            with connected("identify", chosen, options, Authority(0.1), log) as arm:
                 model, motion = arm.link.spec.model, excite(arm.link, arm.worlds.clock,
                                                             options.seconds)
         found = fit(model, motion)

@@ -6,6 +6,8 @@ it wrote by itself. Messages are JSON. A file that was cut off in the middle can
 """
 
 import json
+import os
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,9 +16,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from mcap.exceptions import McapError
+from mcap.exceptions import EndOfFile, McapError
 from mcap.reader import NonSeekingReader
 from mcap.writer import CompressionType, Writer
+from zstandard import ZstdError
 
 from metarl.errors import DamagedFile, UserError
 from metarl.robot.wire import read_log
@@ -24,6 +27,9 @@ from metarl.run import without_nan
 
 _CHUNK = 1 << 15  # bytes that a crash may cost
 _NANO = 1e9
+_MAGIC = b"\x89MCAP0\r\n"  # first and last bytes of a whole file
+_LEAST = 64  # bytes, that the head of a log is longer than
+_MOST = 1 << 26  # bytes of a record; a longer one is damage
 
 
 class Recorder:
@@ -85,21 +91,30 @@ class Recorder:
 
 
 def messages(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(topic, message) in the order in which they were written, up to where the file is whole.
+    """(topic, message) in the order in which they were written, up to where a file was cut off.
 
-    Raises DamagedFile for what is no log.
+    Raises DamagedFile for what is no log, and where one is not what was written.
     """
     try:
         with path.open("rb") as file:
-            reader = NonSeekingReader(file)
+            reader = NonSeekingReader(file, validate_crcs=True, record_size_limit=_MOST)
             try:
                 for _, channel, message in reader.iter_messages(log_time_order=False):
                     yield channel.topic, json.loads(message.data)
-            except (McapError, EOFError) as error:
-                if file.tell() < 64 or "magic" in str(error).lower():
-                    raise DamagedFile(f"{path} is no MCAP log: {error}") from None
+            except (EndOfFile, struct.error):
+                if file.tell() < _LEAST or is_whole(path):
+                    raise DamagedFile(f"{path} is no MCAP log, or a damaged one") from None
+            except (McapError, ZstdError, ValueError, OverflowError, MemoryError) as error:
+                raise DamagedFile(f"{path} is no MCAP log, or a damaged one: {error}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a log was closed, not cut off."""
+    with path.open("rb") as file:
+        file.seek(-min(len(_MAGIC), path.stat().st_size), os.SEEK_END)
+        return file.read() == _MAGIC
 
 
 def summary(path: Path) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def adapt(
 def _lived(
     pair: Pair, where: str, log: Log, tell: Callable[[str, Rollout | Pair], None]
 ) -> None:
-    for name, rollout in (("base", pair.base), ("adapted", pair.adapted)):
+    both = [("base", pair.base), ("adapted", pair.adapted)]
+    for name, rollout in both[::-1] if pair.adapted_first else both:  # as they were lived
         log("rollout", {"purpose": f"verify, {where}", "policy": name, **rollout.as_dict()})
     tell(where, pair)
 
