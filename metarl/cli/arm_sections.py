@@ -10,10 +10,11 @@ import numpy as np
 from metarl.cli.common import number
 from metarl.report import Page, facts, folded, paragraph, picture, table
 from metarl.robot import figures
+from metarl.robot.candidate import FACTOR, TASKS
 from metarl.robot.diary import HARMLESS, Diary, Episode
 from metarl.robot.gate import ALPHA, Verdict, wins_needed
 
-_MARKS = {Verdict.KEEP: "better", Verdict.ROLL_BACK: "worse"}
+_MARKS = {Verdict.KEEP: "better", Verdict.ROLL_BACK: "worse", Verdict.REFUSED: "worse"}
 
 
 def arm_sections(page: Page, diary: Diary) -> None:
@@ -76,7 +77,7 @@ def _verdict(page: Page, diary: Diary) -> None:
     """What the gate decided, and by which test."""
     if not diary.verdicts and not diary.candidate:
         return
-    parts = []
+    parts = _candidate(diary)
     if diary.verdicts:
         last = diary.verdicts[-1]
         mark = _MARKS.get(Verdict(last["verdict"]), "")
@@ -94,6 +95,33 @@ def _verdict(page: Page, diary: Diary) -> None:
             [(v["where"], f"{len(v['pairs'])} of {v['planned']}", str(v["wins"]),
               str(v["losses"]), f"{v['p']:.3f}", v["verdict"]) for v in diary.verdicts]))
     page.section("Verdict", *parts)
+
+
+def _candidate(diary: Diary) -> list[str]:
+    """What was looked at before the candidate might move the arm."""
+    found = diary.candidate
+    if not found:
+        return []
+    said = paragraph(
+        f"Candidate {found['candidate'][:16]}, from {found['parent'][:16]}. Each figure is bounded "
+        f"by {FACTOR:g} times the most of {TASKS} adaptations in the twin to tasks that the agent "
+        "was trained on, which was measured before the arm moved.", "note")
+    figures = table(
+        ("before it may move the arm", "figure", "bound", ""),
+        [(check["what"], f"{_number(check['value'])}", f"{check['bound']:.3g}",
+          "ok" if check["passed"] else "fails") for check in found["checks"]])
+    why = [check["what"] for check in found["checks"] if not check["passed"]]
+    if found["finite"] and not why:
+        return [said, figures]
+    reason = f"out of bounds: {'; '.join(why)}" if why else "it holds what is not finite"
+    mark = _MARKS[Verdict.REFUSED]
+    return [f'<p><strong class="{mark}">Refused</strong>, before it moved the arm: '
+            f"{html.escape(reason)}.</p>", said, figures if why else ""]
+
+
+def _number(value: float | None) -> str:
+    """A figure; the log has null for one that is not a number."""
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _identified(page: Page, diary: Diary) -> None:

@@ -1,8 +1,9 @@
 """What happened on an arm, as MCAP: append-only, self-describing, opens in ROS tools.
 
 Topics: `session` (what was asked for, and found), `start`, `step`, `episode`, `abort`, `reset` of
-the arm's worlds, `rollout` and `verdict` of a session, and `guard`, every tick of the guard, which
-it wrote by itself. Messages are JSON. A file that was cut off in the middle can still be read.
+the arm's worlds, `rollout`, `candidate` and `verdict` of a session, and `guard`, every tick of the
+guard, which it wrote by itself. Messages are JSON. A file that was cut off can still be read, one
+that was changed is refused.
 """
 
 import json
@@ -134,8 +135,8 @@ def summary(path: Path) -> dict[str, Any]:
             episodes.append(message)
         elif topic == "verdict":
             found["verdicts"].append(message)
-        elif topic == "session":
-            found["session"] = message
+        elif topic in ("session", "candidate"):
+            found[topic] = message
     if ages:
         found["age [ms]"] = dict(zip(
             ("p50", "p99", "max"), (1e3 * np.quantile(ages, [0.5, 0.99, 1.0])).tolist(),
