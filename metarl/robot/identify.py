@@ -16,6 +16,7 @@ servo that filters, say; compare the difference that is left to the noise of the
 
 import contextlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,12 +90,13 @@ def excite(link: Link, clock: Clock, seconds: float = 8.0) -> Motion:
     """
     joints = len(link.spec.joints)
     rates = 2 * np.pi * np.linspace((_SLOW[0], _FAST[1]), (_SLOW[1], _FAST[0]), joints)  # rad/s
-    began, rows = clock.now(), []
+    began, due, rows = clock.now(), 0.0, []
     while (t := clock.now() - began) < seconds:
-        speed = _SPEED * np.cos(rates * t).sum(1) * min(1.0, t)  # grows at first: no jerk
-        link.command(Mode.JOINT_VELOCITY, speed, 0.1)
-        clock.sleep(_PERIOD)
-        report = link.report(_WAIT)
+        if t >= due:
+            speed = _SPEED * np.cos(rates * t).sum(1) * min(1.0, t)  # grows at first: no jerk
+            link.command(Mode.JOINT_VELOCITY, speed, 0.1)
+            due += _PERIOD
+        report = link.report(_WAIT)  # at every tick of the guard, as far as it is heard
         if report.phase is Phase.LATCHED or report.state.faults:
             raise ArmError(f"the excitation was stopped: {report.reason or report.state.faults}")
         rows.append(report)
@@ -155,13 +157,27 @@ def fit(arm: str, motion: Motion) -> Fit:
         start_at.add(sysid.Parameter(key, nominal or 1e-2, low, high))
     with contextlib.redirect_stdout(io.StringIO()):  # it tells of every iteration
         found, result = optimize(start_at, residual, verbose=False, max_iters=40)
-    residuals = np.concatenate(residual(result.x, found)[0]).reshape(-1, 2 * joints)
-    half = half_widths(residuals, result.jac)
+    def off(x: Vector) -> Vector:
+        return np.concatenate(residual(x, found)[0])
+
+    residuals = off(result.x).reshape(-1, 2 * joints)
+    half = half_widths(residuals, slopes(off, result.x, *found.get_bounds()))
+    found.update_from_vector(result.x)
     values = {key: float(found[key].value[0]) for key in PARAMETERS}
     nominal = {key: value for key, (_, value, _, _) in PARAMETERS.items()}
     nominal |= {"friction": 0.0, "backlash": 0.0}
     return Fit(values, dict(zip(PARAMETERS, map(float, half), strict=True)),
                _error(base, nominal, motion), _error(base, values, motion))
+
+
+def slopes(function: Callable[[Vector], Vector], x: Vector, low: Vector, high: Vector) -> Vector:
+    """Derivatives (N, P) of a function at x (P,), by steps so wide that dry friction and a play,
+    which have kinks, do not show."""
+    columns = []
+    for i, step in enumerate(np.maximum(1e-2 * np.abs(x), 1e-3 * (high - low))):
+        ends = [np.clip(x + sign * step * np.eye(len(x))[i], low, high) for sign in (1, -1)]
+        columns.append((function(ends[0]) - function(ends[1])) / (ends[0] - ends[1])[i])
+    return np.stack(columns, 1)
 
 
 def half_widths(residuals: Vector, jacobian: Vector) -> Vector:
