@@ -77,7 +77,7 @@ def _verdict(page: Page, diary: Diary) -> None:
     """What the gate decided, and by which test."""
     if not diary.verdicts and not diary.candidate:
         return
-    parts = _candidate(diary)
+    parts = []
     if diary.verdicts:
         last = diary.verdicts[-1]
         mark = _MARKS.get(Verdict(last["verdict"]), "")
@@ -94,7 +94,7 @@ def _verdict(page: Page, diary: Diary) -> None:
             ("verified", "pairs", "won", "lost", "p", "verdict"),
             [(v["where"], f"{len(v['pairs'])} of {v['planned']}", str(v["wins"]),
               str(v["losses"]), f"{v['p']:.3f}", v["verdict"]) for v in diary.verdicts]))
-    page.section("Verdict", *parts)
+    page.section("Verdict", *parts, *_candidate(diary))
 
 
 def _candidate(diary: Diary) -> list[str]:
