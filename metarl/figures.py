@@ -257,6 +257,16 @@ def _grid(
     rows: int, columns: int, size: tuple[float, float], grid: bool = True, **shared: Any
 ) -> tuple[Any, Any]:
     """A figure of panels of this size [inch], (rows, columns)."""
+    plt = themed()
+    figure, axes = plt.subplots(
+        rows, columns, squeeze=False, figsize=(size[0] * columns, size[1] * rows), **shared)
+    for ax in axes.flat:
+        plain(ax, grid)
+    return figure, axes
+
+
+def themed() -> Any:
+    """matplotlib.pyplot in the look of a page."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -271,14 +281,15 @@ def _grid(
         "font.family": "DejaVu Sans",
     }
     plt.rcParams.update(style)  # for what is added to the figure, a colour bar say, too
-    figure, axes = plt.subplots(
-        rows, columns, squeeze=False, figsize=(size[0] * columns, size[1] * rows), **shared)
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.set_axisbelow(True)
-        if grid:
-            ax.grid(axis="y", color=GRID, lw=0.8)
-    return figure, axes
+    return plt
+
+
+def plain(ax: Any, grid: bool = True) -> None:
+    """Axes without a frame, with faint lines where a `grid` is wanted."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_axisbelow(True)
+    if grid:
+        ax.grid(axis="y", color=GRID, lw=0.8)
 
 
 def _legend(figure: Any, axes: Any) -> None:

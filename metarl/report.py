@@ -40,6 +40,10 @@ th, td { padding: .38rem .8rem; text-align: right; white-space: nowrap;
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { font-weight: 600; color: var(--muted); border-bottom: 2px solid var(--grid);
      white-space: normal; vertical-align: bottom; }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.facts td:first-child { color: var(--muted); white-space: nowrap; vertical-align: top; }
+.why { display: inline-block; white-space: normal; min-width: 16rem; text-align: left;
+       color: #d1495b; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%;
        margin-right: .55em; }
 .range { color: var(--muted); font-size: .85em; display: block; line-height: 1.2; }
@@ -105,6 +109,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], markup: bool = 
         + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """What is so, by name."""
+    body = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
+                   for name, value in rows)
+    return f'<table class="facts"><tbody>{body}</tbody></table>'
 
 
 def picture(figure: Any, description: str) -> str:

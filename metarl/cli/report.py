@@ -1,11 +1,11 @@
-"""`metarl report RUN|STUDY …`: what runs or studies did, as one self-contained page."""
+"""`metarl report RUN|STUDY|LOG …`: what runs, studies or arms did, as one self-contained page."""
 
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -17,19 +17,25 @@ from metarl.run import DEFAULT_ROOT, Run, find, this_command
 from metarl.scoreboard import FEW, Entry, read
 from metarl.study import JOBS, load, studies, trained_run
 
+if TYPE_CHECKING:
+    from metarl.robot.diary import Diary
+
 _DESCRIPTION = """Write what runs and studies did into one HTML page without any other file: how
 well each agent does after k episodes in a new task, beside the baselines; how it learned; where it
 fails; how it fares beyond what it was trained on; and what it believes. It reads what metarl
-evaluate and metarl bench have kept, and computes no episode again."""
+evaluate and metarl bench have kept, and computes no episode again. Of a session on an arm it shows
+the verdict, and every episode: what was requested and what the guard applied, limits, delays,
+rewards, faults."""
+_LOG = "log.mcap"
 
 
 @dataclass(frozen=True)
 class Options:
     """What to report on."""
 
-    what: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN|STUDY")]
-    """Runs (a directory, part of its name, or `latest`) and studies, of which unfinished jobs are
-    left out."""
+    what: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN|STUDY|LOG")]
+    """Runs (a directory, part of its name, or `latest`), studies, of which unfinished jobs are
+    left out, and logs of an arm (an .mcap file, or a folder of metarl robot)."""
     out: Path | None = None  # file to write; report.html inside the run or study by default
     runs: Path = DEFAULT_ROOT  # directory that runs are looked for in
     root: Path = JOBS  # directory of the jobs of studies
@@ -41,21 +47,43 @@ def run(argv: list[str]) -> int:
     options = parse("report", Options, argv, _DESCRIPTION)
     if not options.what:
         raise UserError("RUN or STUDY missing; metarl report latest shows the newest run")
-    groups = [_entries(what, options) for what in options.what]
+    logs = {what: path for what in options.what if (path := _log(what)) is not None}
+    groups = [_entries(what, options) for what in options.what if what not in logs]
     entries = _distinct([entry for group in groups for entry in group])
-    path = options.out or _place(options, entries)
-    write(entries, path)
+    diaries = _read(list(logs.values()))
+    path = options.out or _place(options, entries, diaries)
+    write(entries, path, diaries)
     if options.json:
-        print_json({"runs": [str(entry.path) for entry in entries], "report": str(path)})
+        print_json({"runs": [str(entry.path) for entry in entries],
+                    "logs": [str(log) for log in logs.values()], "report": str(path)})
     else:
         show(f"page: {path}")
     return 0
 
 
-def write(entries: Sequence[Entry], path: Path) -> None:
-    """Write the page of these agents to `path`."""
+def _log(what: str) -> Path | None:
+    """The arm's log that a word of the command line means; None where it means something else."""
+    path = Path(what)
+    if path.suffix == ".mcap":
+        return path
+    return path / _LOG if (path / _LOG).is_file() else None
+
+
+def _read(logs: Sequence[Path]) -> list["Diary"]:
+    """What logs tell. Raises DamagedFile, UserError."""
+    if not logs:
+        return []
+    try:
+        from metarl.robot.diary import read as read_log
+    except ModuleNotFoundError as error:
+        raise UserError(f"a log needs {error.name}; pip install 'metarl[robot]'") from None
+    return [read_log(path) for path in logs]
+
+
+def write(entries: Sequence[Entry], path: Path, diaries: Sequence["Diary"] = ()) -> None:
+    """Write the page of these agents and arms to `path`."""
     families = list(dict.fromkeys(entry.family for entry in entries))
-    page = Page(_title(entries), _lead(entries))
+    page = Page(_title(entries), _lead(entries)) if entries else Page(*_arm_title(diaries))
     if doubt := too_few(entries):
         page.section("How far to trust this", paragraph(doubt, "warn"))
     for family in families:
@@ -63,6 +91,12 @@ def write(entries: Sequence[Entry], path: Path) -> None:
         if len(families) > 1:
             page.part(family)
         family_sections(page, mine)
+    for diary in diaries:
+        from metarl.cli.arm_sections import arm_sections
+
+        if entries or len(diaries) > 1:
+            page.part(_arm_title([diary])[0], paragraph(str(diary.path), "note"))
+        arm_sections(page, diary)
     page.section("Make it again", paragraph("The page itself:"), code(shlex.join(this_command())),
                  *_commands(entries))
     page.write(path, _footer(entries))
@@ -108,12 +142,24 @@ def _distinct(entries: Sequence[Entry]) -> list[Entry]:
     return list({entry.path.resolve(): entry for entry in entries}.values())
 
 
-def _place(options: Options, entries: Sequence[Entry]) -> Path:
-    """Inside the run, if there is one alone; else beside the jobs, by the studies' names."""
+def _place(options: Options, entries: Sequence[Entry], diaries: Sequence["Diary"]) -> Path:
+    """Inside the run, or beside the log, if there is one alone; else beside the jobs, by name."""
     if len(entries) == 1:
         return entries[0].path / "report.html"
+    if len(diaries) == 1 and not entries:
+        log = diaries[0].path
+        return log.parent / ("report.html" if log.name == _LOG else f"{log.stem}.html")
     names = "_".join(Path(what).name.removesuffix(".py") for what in options.what)
     return options.root / f"{names}.html"
+
+
+def _arm_title(diaries: Sequence["Diary"]) -> tuple[str, str]:
+    """Of a page, or a part of one, about sessions on an arm."""
+    told = [(d.session.get("verb", "log"), d.session.get("model", "an arm")) for d in diaries]
+    title = f"Arm: {', '.join(dict.fromkeys(f'{verb} on {model}' for verb, model in told))}"
+    episodes = sum(len(diary.lived) for diary in diaries)
+    return title, f"{episodes} episodes on the arm, and what its guard made of them. " \
+        "This is no safety-rated system."
 
 
 def _title(entries: Sequence[Entry]) -> str:

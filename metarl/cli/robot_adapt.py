@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from metarl.cli.common import number, parse, print_json, say, show, table
-from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected
+from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, opening
+from metarl.robot.candidate import FACTOR, FIGURES, TASKS
 from metarl.robot.gate import Pair, Verdict
 from metarl.robot.limits import Limits
 from metarl.robot.log import Recorder
@@ -14,9 +17,12 @@ from metarl.robot.worlds import ArmWorlds, Authority
 from metarl.testing.body import Flaws
 from metarl.testing.direct import rehearsal
 
-_DESCRIPTION = """Adapt a policy to the task before an arm, in a few episodes at reduced speed.
+_DESCRIPTION = f"""Adapt a policy to the task before an arm, in a few episodes at reduced speed.
 
-After a look at arm, limits and latency: so many valid episodes; then base and adapted policy in
+After a look at arm, limits and latency: so many valid episodes. What came of them is refused where
+its KL to the base policy, the norm of its change, or how far its belief or its observations are
+off those in training exceeds {FACTOR:g} times the most that {TASKS} adaptations in a twin to
+tasks of the training range have shown. Then base and adapted policy in
 pairs of episodes from equal starts, in random order, first in a twin of the arm, then on the arm.
 The adapted policy is kept if an exact one-sided sign test at 5 % shows that it is better, rolled
 back if it is shown to be worse, and else called not shown; the base is never changed.
@@ -46,12 +52,12 @@ def run_adapt(argv: list[str]) -> int:
     given = Authority(int(options.speed) / 100)
     with Recorder(chosen.folder / "log.mcap") as log:
         if options.rehearse:
-            log("session", {"verb": "adapt", "arm": "rehearsal", "policy": str(chosen.path)})
             worlds = rehearsal(chosen.family, chosen.task, given, flaws=_ROUGH, log=log,
                                history=chosen.history)
+            log("session", opening("adapt", chosen, options, worlds, "rehearsal", False))
             outcome = _session(chosen, worlds, None, plan, {"arm": "rehearsal"}, log)
         else:
-            with connected(chosen, options, given, log) as arm:
+            with connected("adapt", chosen, options, given, log) as arm:
                 facts = {
                     "arm": options.arm, "live": arm.link.live, "spec": arm.link.spec.digest(),
                     "latency": arm.latency.as_dict(),
@@ -62,6 +68,7 @@ def run_adapt(argv: list[str]) -> int:
             "folder": str(chosen.folder), "verdict": str(outcome.verdict),
             "reason": outcome.reason, "parent": outcome.parent, "candidate": outcome.candidate,
             "rollouts": [rollout.as_dict() for rollout in outcome.rollouts],
+            "checks": [check.as_dict() for check in outcome.checks],
             "findings": [found.as_dict() for found in outcome.findings]})
     else:
         _report(chosen, outcome)
@@ -72,11 +79,12 @@ def _session(
     chosen: Chosen, worlds: ArmWorlds, limits: Limits | None, plan: Plan,
     facts: dict[str, Any], log: Recorder,
 ) -> Outcome:
-    twin = rehearsal(chosen.family, chosen.task, worlds.authority, limits,
-                     history=chosen.history)
+    def twin_of(task: torch.Tensor) -> ArmWorlds:
+        return rehearsal(chosen.family, task, worlds.authority, limits, history=chosen.history)
+
     facts |= {"base": str(chosen.path.absolute()), "task": chosen.task[0].tolist(),
               "speed": worlds.authority.speed}
-    return adapt(chosen.policy, worlds, twin, plan, chosen.folder, facts, log, _tell)
+    return adapt(chosen.policy, worlds, twin_of, plan, chosen.folder, facts, log, _tell)
 
 
 def _tell(where: str, what: Rollout | Pair) -> None:
@@ -95,6 +103,11 @@ def _report(chosen: Chosen, outcome: Outcome) -> None:
                       *(number(rollout.outcome.get(name, float("nan"))) for name in names),
                       "yes" if rollout.valid else f"no: {rollout.invalid}")
     show(shown)
+    shown = table("candidate", "figure", "bound", "")
+    for check in outcome.checks:
+        shown.add_row(FIGURES[check.name], f"{check.value:.3g}", f"{check.bound:.3g}",
+                      "ok" if check.passed else "FAILS")
+    show(shown)
     shown = table("verified", "pairs", "won", "lost", "base", "adapted")
     for found in outcome.findings:
         base, adapted = ([getattr(pair, who).total for pair in found.pairs]
@@ -102,7 +115,8 @@ def _report(chosen: Chosen, outcome: Outcome) -> None:
         shown.add_row(found.where, f"{len(found.pairs)} of {found.planned}", str(found.wins),
                       str(found.losses), number(sum(base) / len(base)),
                       number(sum(adapted) / len(adapted)))
-    show(shown)
+    if outcome.findings:
+        show(shown)
     show(f"{outcome.verdict}: {outcome.reason}")
     folder = chosen.folder
     if outcome.verdict is Verdict.KEEP:

@@ -96,7 +96,7 @@ def run_log(argv: list[str]) -> int:
         return 0
     session = found.get("session", {})
     if session:
-        show(", ".join(f"{name} {session[name]}" for name in ("verb", "arm", "policy", "stage")
+        show(", ".join(f"{name} {session[name]}" for name in ("verb", "arm", "policy")
                        if name in session))
     if found["episodes"]:
         shown = table("episode", "policy", "return", "success", "steps", "valid")
@@ -106,6 +106,9 @@ def run_log(argv: list[str]) -> int:
                 number(episode.get("success", float("nan"))), str(episode["steps"]),
                 "yes" if episode["valid"] else f"no: {episode['reason']}")
         show(shown)
+    for check in found.get("candidate", {}).get("checks", []):
+        if not check["passed"]:
+            show(f"refused: {check['what']}: {check['value']}, over its bound of {check['bound']}")
     for verdict in found["verdicts"]:
         show(f"{verdict['where']}: {verdict['verdict']}: {verdict['reason']}")
     for title in ("messages", "limits", "faults", "age [ms]"):

@@ -13,10 +13,11 @@ from metarl.testing.body import Body, Flaws
 from metarl.testing.direct import Direct
 
 _DESCRIPTION = """Swing all joints of an arm a little around where they are, at 0.14 rad/s at most,
-and fit payload, damping, friction and gains of the family's model to the motion with mujoco.sysid.
+and fit payload, damping, friction, gains and backlash of the family's model to the motion with
+mujoco.sysid.
 Shows how well model and arm agree before and after, and where the arm lies among the tasks that
 the policy was trained on. --rehearse does it in virtual time, on a twin; --option payload=2 gain=1
-damping=1 friction=0.5 says which."""
+damping=1 friction=0.5 backlash=0.002 says which."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def run_identify(argv: list[str]) -> int:
         if options.rehearse:
             model, motion = _rehearsed(chosen, options)
         else:
-            with connected(chosen, options, Authority(0.1), log) as arm:
+            with connected("identify", chosen, options, Authority(0.1), log) as arm:
                 model, motion = arm.link.spec.model, excite(arm.link, arm.worlds.clock,
                                                             options.seconds)
         found = fit(model, motion)

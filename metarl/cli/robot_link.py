@@ -5,14 +5,15 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
-from metarl import api
+from metarl import __version__, api
 from metarl.cli.common import say, show, table, warn
 from metarl.envs.family import Family, parse_task
 from metarl.errors import UserError
@@ -25,7 +26,8 @@ from metarl.robot.link import Link, Phase
 from metarl.robot.log import Recorder
 from metarl.robot.preflight import Item, look, look_at_delays, refuse_failures
 from metarl.robot.registry import Option, arm_class
-from metarl.robot.session import in_charge, is_session
+from metarl.robot.rollout import digest
+from metarl.robot.session import in_charge, is_session, own_belief
 from metarl.robot.worlds import ArmWorlds, Authority, NeedsHuman, Perception
 from metarl.run import DEFAULT_ROOT, find, utc
 
@@ -103,9 +105,39 @@ def choose(options: ArmOptions) -> Chosen:
     return Chosen(path, policy, family, task, folder)
 
 
+def opening(
+    verb: str, chosen: Chosen, options: ArmOptions, worlds: ArmWorlds, arm: str, live: bool
+) -> dict[str, Any]:
+    """What a log tells of a session before anything moves."""
+    spec, about = worlds.link.spec, chosen.policy.about
+    limits = getattr(worlds.link, "limits", None)
+    agent, belief = chosen.policy.agent, own_belief(chosen.policy, worlds, options.seed)
+    return {
+        "verb": verb, "utc": utc(), "metarl": __version__, "arm": arm, "live": live,
+        "driver": driver_version(arm), "model": spec.model, "joints": spec.joints,
+        "spec": spec.digest(), "q_min": spec.q_min, "q_max": spec.q_max,
+        "limits": None if limits is None else asdict(limits),
+        "speed": worlds.authority.speed, "blend": worlds.authority.blend,
+        "family": chosen.family.name, "agent": about["agent"], "policy": str(chosen.path),
+        "digest": digest(agent, belief), "parent": about.get("parent"), "seed": options.seed,
+        "task": chosen.task[0].tolist(), "words": {
+            p.name: p.words(value) for p, value in zip(
+                chosen.family.parameters, chosen.task[0].tolist(), strict=True)}}
+
+
+def driver_version(arm: str) -> str:
+    """The library that an arm is driven by, and its version; of a twin, the physics."""
+    if arm in ("rehearsal", "twin"):
+        return f"mujoco {metadata.version('mujoco')}"
+    vendor = arm_class(arm).vendor
+    owners = metadata.packages_distributions().get(vendor[0], ()) if vendor else ("metarl",)
+    return ", ".join(f"{name} {metadata.version(name)}" for name in dict.fromkeys(owners))
+
+
 @contextmanager
 def connected(
-    chosen: Chosen, options: ArmOptions, authority: Authority, log: Recorder, enable: bool = True,
+    verb: str, chosen: Chosen, options: ArmOptions, authority: Authority, log: Recorder,
+    enable: bool = True,
 ) -> Iterator[Connected]:
     """The arm behind a guard, looked at, on and holding, unless it is not to be enabled; at the
     end it holds, and the guard leaves it. Raises ArmError where the pre-flight look finds what
@@ -138,9 +170,9 @@ def connected(
             _tell([delays], options.json)
             items.append(delays)
         log("session", {
-            "policy": str(chosen.path), "arm": options.arm, "live": live, "speed":
-            authority.speed, "task": chosen.task[0].tolist(), "latency": latency.as_dict(),
-            "operator": ack.operator, "preflight": [vars(item) for item in items]})
+            **opening(verb, chosen, options, worlds, options.arm, live),
+            "latency": latency.as_dict(), "operator": ack.operator,
+            "preflight": [vars(item) for item in items]})
         yield Connected(link, worlds, latency, items)
 
 
@@ -162,8 +194,8 @@ def acknowledge(options: ArmOptions) -> OperatorAck:
 
 
 def ask(needed: NeedsHuman, link: Link, ack: OperatorAck) -> bool:
-    """Let the person beside the arm do what is needed; whether they did. Nobody is beside a twin: it
-    goes on by itself where it had latched."""
+    """Let the person beside the arm do what is needed; whether they did. Nobody is beside a twin:
+    it goes on by itself where it had latched."""
     if ack is not _SIMULATED:
         if not sys.stdin.isatty():
             return False

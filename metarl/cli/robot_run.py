@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from metarl.cli.common import number, parse, print_json, say, show, table
-from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected
+from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, opening
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws
@@ -61,12 +61,11 @@ def run_run(argv: list[str]) -> int:
     given = authority(options.stage, chosen.family.horizon)
     with Recorder(chosen.folder / "log.mcap") as log:
         if options.stage == "twin":
-            log("session", {"verb": "run", "arm": "twin", "stage": "twin",
-                            "policy": str(chosen.path)})
             worlds = rehearsal(chosen.family, chosen.task, given, log=log, history=chosen.history)
+            log("session", opening("run", chosen, options, worlds, "rehearsal", False))
             lived, demoted = _live(chosen, worlds, options, log)
         else:
-            with connected(chosen, options, given, log) as arm:
+            with connected("run", chosen, options, given, log) as arm:
                 lived, demoted = _live(chosen, arm.worlds, options, log)
     if options.json:
         print_json({"policy": str(chosen.path), "stage": options.stage, "demoted": demoted,
@@ -84,7 +83,7 @@ def run_shadow(argv: list[str]) -> int:
     chosen = choose(options)
     shares, ages = [], []
     with Recorder(chosen.folder / "log.mcap") as log, \
-            connected(chosen, options, Authority(0.1), log, enable=False) as arm:
+            connected("shadow", chosen, options, Authority(0.1), log, enable=False) as arm:
         worlds, agent = arm.worlds, chosen.policy.agent
         belief = own_belief(chosen.policy, worlds, options.seed)
         for step in range(chosen.family.horizon):

@@ -28,6 +28,7 @@ class Verdict(StrEnum):
     KEEP = "keep"  # shown to be better
     NOT_SHOWN = "not shown"  # the base goes on
     ROLL_BACK = "roll back"  # shown to be worse, or unsafe; the base goes on
+    REFUSED = "refused"  # never let near the arm; the base goes on
 
 
 def sign_test(wins: int, pairs: int) -> float:

@@ -41,6 +41,7 @@ class Link(Protocol):
     """A policy's end. None of it can change a limit."""
 
     spec: ArmSpec
+    period: float  # s, of the guard
 
     def report(self, timeout_s: float) -> Report:
         """The newest report that was not returned before. Raises Stale after `timeout_s`."""

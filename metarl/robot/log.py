@@ -1,11 +1,14 @@
 """What happened on an arm, as MCAP: append-only, self-describing, opens in ROS tools.
 
 Topics: `session` (what was asked for, and found), `start`, `step`, `episode`, `abort`, `reset` of
-the arm's worlds, `rollout` and `verdict` of a session, and `guard`, every tick of the guard, which
-it wrote by itself. Messages are JSON. A file that was cut off in the middle can still be read.
+the arm's worlds, `rollout`, `candidate` and `verdict` of a session, and `guard`, every tick of the
+guard, which it wrote by itself. Messages are JSON. A file that was cut off can still be read, one
+that was changed is refused.
 """
 
 import json
+import os
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,9 +17,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from mcap.exceptions import McapError
+from mcap.exceptions import EndOfFile, McapError
 from mcap.reader import NonSeekingReader
 from mcap.writer import CompressionType, Writer
+from zstandard import ZstdError
 
 from metarl.errors import DamagedFile, UserError
 from metarl.robot.wire import read_log
@@ -24,6 +28,9 @@ from metarl.run import without_nan
 
 _CHUNK = 1 << 15  # bytes that a crash may cost
 _NANO = 1e9
+_MAGIC = b"\x89MCAP0\r\n"  # first and last bytes of a whole file
+_LEAST = 64  # bytes, that the head of a log is longer than
+_MOST = 1 << 26  # bytes of a record; a longer one is damage
 
 
 class Recorder:
@@ -85,21 +92,30 @@ class Recorder:
 
 
 def messages(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(topic, message) in the order in which they were written, up to where the file is whole.
+    """(topic, message) in the order in which they were written, up to where a file was cut off.
 
-    Raises DamagedFile for what is no log.
+    Raises DamagedFile for what is no log, and where one is not what was written.
     """
     try:
         with path.open("rb") as file:
-            reader = NonSeekingReader(file)
+            reader = NonSeekingReader(file, validate_crcs=True, record_size_limit=_MOST)
             try:
                 for _, channel, message in reader.iter_messages(log_time_order=False):
                     yield channel.topic, json.loads(message.data)
-            except (McapError, EOFError) as error:
-                if file.tell() < 64 or "magic" in str(error).lower():
-                    raise DamagedFile(f"{path} is no MCAP log: {error}") from None
+            except (EndOfFile, struct.error):
+                if file.tell() < _LEAST or is_whole(path):
+                    raise DamagedFile(f"{path} is no MCAP log, or a damaged one") from None
+            except (McapError, ZstdError, ValueError, OverflowError, MemoryError) as error:
+                raise DamagedFile(f"{path} is no MCAP log, or a damaged one: {error}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a log was closed, not cut off."""
+    with path.open("rb") as file:
+        file.seek(-min(len(_MAGIC), path.stat().st_size), os.SEEK_END)
+        return file.read() == _MAGIC
 
 
 def summary(path: Path) -> dict[str, Any]:
@@ -119,8 +135,8 @@ def summary(path: Path) -> dict[str, Any]:
             episodes.append(message)
         elif topic == "verdict":
             found["verdicts"].append(message)
-        elif topic == "session":
-            found["session"] = message
+        elif topic in ("session", "candidate"):
+            found[topic] = message
     if ages:
         found["age [ms]"] = dict(zip(
             ("p50", "p99", "max"), (1e3 * np.quantile(ages, [0.5, 0.99, 1.0])).tolist(),

@@ -26,6 +26,8 @@ class Rollout:
     invalid: str  # why it does not count; "" where it does
     aborted: bool  # it had to stop: a fault, a latch, a stale state
     outcome: dict[str, float] = field(default_factory=dict)
+    # Observations that it acted on, (S, O).
+    seen: Tensor = field(default_factory=lambda: torch.zeros(0), compare=False, repr=False)
 
     @property
     def valid(self) -> bool:
@@ -53,8 +55,9 @@ class Hands:
         With `draws` it is the first of a trial, else the next one."""
         worlds, before, total = self.worlds, belief, 0.0
         worlds.reset(draws=draws)
-        noises = self._noises(draws) if noise else None
+        noises, seen = self._noises(draws) if noise else None, list[Tensor]()
         for t in range(worlds.shapes.horizon):
+            seen.append(worlds.obs)
             try:
                 with torch.no_grad():
                     action = self.agent.act(
@@ -62,13 +65,14 @@ class Hands:
                         None if noises is None else noises[t])
                 step = worlds.step(action, autoreset=False)
             except Aborted as stop:
-                return Rollout(t, total, str(stop), aborted=True), before
+                return Rollout(t, total, str(stop), aborted=True, seen=torch.cat(seen)), before
             belief = self.agent.infer(belief, step.to(self.agent.device))
             total += step.reward.item()
             if step.last.all():
                 break
         outcome = {name: value.item() for name, value in step.outcome.items()}
-        rollout = Rollout(t + 1, total, worlds.label, aborted=False, outcome=outcome)
+        rollout = Rollout(t + 1, total, worlds.label, aborted=False, outcome=outcome,
+                          seen=torch.cat(seen))
         return rollout, belief if rollout.valid else before
 
     def adapt(

@@ -1,4 +1,5 @@
-"""One session on an arm: adapt in a few episodes, verify in the twin, then on the arm, keep or not.
+"""One session on an arm: adapt in a few episodes, look at what came of it (metarl.robot.candidate),
+verify it in the twin, then on the arm, keep it or not.
 
     FOLDER/
         card.json       what was asked for and found, and what it does not show
@@ -13,14 +14,20 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from metarl.envs.family import sample_tasks
 from metarl.errors import DamagedFile, UserError
 from metarl.evaluate import EVALUATION
 from metarl.policy import Policy
 from metarl.randomness import Draws
 from metarl.robot.arm import ArmError
+from metarl.robot.candidate import TASKS, Adaptation, Check, references
+from metarl.robot.candidate import checks as judge
 from metarl.robot.gate import Finding, Pair, Verdict, verify, wins_needed
 from metarl.robot.rollout import Hands, Rollout, digest, prior, usable
 from metarl.robot.worlds import ArmWorlds, Log
@@ -55,15 +62,17 @@ class Outcome:
     findings: tuple[Finding, ...]  # in the twin, then on the arm
     parent: str  # digest of the base
     candidate: str
+    checks: tuple[Check, ...] = ()  # of the candidate; none where it is not finite
 
     @property
     def verdict(self) -> Verdict:
-        return self.findings[-1].verdict if self.findings else Verdict.ROLL_BACK
+        return self.findings[-1].verdict if self.findings else Verdict.REFUSED
 
     @property
     def reason(self) -> str:
         if not self.findings:
-            return "the adapted policy holds what is not finite"
+            return "; ".join(check.text for check in self.checks if not check.passed) or \
+                "the adapted policy holds what is not finite"
         last = self.findings[-1]
         return f"on the {last.where}: {last.reason}"
 
@@ -77,11 +86,12 @@ def own_belief(policy: Policy, worlds: ArmWorlds, seed: int) -> Any:
 
 
 def adapt(
-    policy: Policy, worlds: ArmWorlds, twin: ArmWorlds, plan: Plan, folder: Path,
-    facts: Mapping[str, Any], log: Log, tell: Callable[[str, Rollout | Pair], None],
+    policy: Policy, worlds: ArmWorlds, twin_of: Callable[[Tensor], ArmWorlds], plan: Plan,
+    folder: Path, facts: Mapping[str, Any], log: Log,
+    tell: Callable[[str, Rollout | Pair], None],
 ) -> Outcome:
-    """Adapt `policy` to the task that the worlds have. The twin is that of the same arm and task,
-    under the same limits. `facts` go onto the card.
+    """Adapt `policy` to the task that the worlds have. `twin_of` makes a twin of the same arm in a
+    task (1, D), under the same limits. `facts` go onto the card.
 
     Raises ArmError where the arm needs a person and has none, or too few rollouts are valid; the
     base is then in charge, as before.
@@ -91,6 +101,9 @@ def adapt(
     parent = digest(agent, base)
     _point(folder, "base", "the session has not ended")
 
+    others = references(agent, partial(own_belief, policy), twin_of,
+                        sample_tasks(worlds.family, "train", TASKS), plan.episodes, plan.seed)
+
     def lived(rollout: Rollout) -> None:
         log("rollout", {"purpose": "adapt", **rollout.as_dict()})
         tell("adapt", rollout)
@@ -98,8 +111,13 @@ def adapt(
     rollouts, adapted = hands.adapt(
         base, plan.episodes, Draws.of(plan.seed, _ADAPTING, 1), lived)
     findings: list[Finding] = []
-    if usable(agent, adapted):
-        for where, one in (("twin", Hands(agent, twin)), ("arm", hands)):
+    checked = judge(agent, Adaptation.of(base, adapted, rollouts), others) \
+        if (finite := usable(agent, adapted)) else []
+    log("candidate", {"parent": parent, "candidate": digest(agent, adapted), "finite": finite,
+                      "checks": [check.as_dict() for check in checked]})
+    if finite and all(check.passed for check in checked):
+        twin = Hands(agent, twin_of(worlds.tasks))
+        for where, one in (("twin", twin), ("arm", hands)):
             found = verify(one, base, adapted, plan.pairs, plan.seed, where,
                            lambda pair, where=where: _lived(pair, where, log, tell))
             findings.append(found)
@@ -108,7 +126,8 @@ def adapt(
                 break  # what is worse in the twin never gets to the arm
     if digest(agent, base) != parent:
         raise ArmError("the base policy has changed during the session; nothing is kept")
-    outcome = Outcome(tuple(rollouts), tuple(findings), parent, digest(agent, adapted))
+    outcome = Outcome(tuple(rollouts), tuple(findings), parent, digest(agent, adapted),
+                      tuple(checked))
     _keep(policy, adapted, outcome, plan, folder, facts)
     return outcome
 
@@ -116,7 +135,8 @@ def adapt(
 def _lived(
     pair: Pair, where: str, log: Log, tell: Callable[[str, Rollout | Pair], None]
 ) -> None:
-    for name, rollout in (("base", pair.base), ("adapted", pair.adapted)):
+    both = [("base", pair.base), ("adapted", pair.adapted)]
+    for name, rollout in both[::-1] if pair.adapted_first else both:  # as they were lived
         log("rollout", {"purpose": f"verify, {where}", "policy": name, **rollout.as_dict()})
     tell(where, pair)
 
@@ -136,6 +156,7 @@ def _keep(
         "scope": _SCOPE, "verdict": str(outcome.verdict), "reason": outcome.reason,
         "parent": outcome.parent, "candidate": outcome.candidate, "plan": asdict(plan),
         "rollouts": [rollout.as_dict() for rollout in outcome.rollouts],
+        "checks": [check.as_dict() for check in outcome.checks],
         "findings": [found.as_dict() for found in outcome.findings], **facts})
     kept = outcome.verdict is Verdict.KEEP
     _point(folder, "adapted" if kept else "base", outcome.reason)

@@ -1,0 +1,197 @@
+"""A log of an arm read back: the session, its episodes as arrays, and what went wrong when.
+
+What the guard logged by itself, at its own rate, is taken where there is any; else what the policy
+saw after each control step.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.errors import DamagedFile
+from metarl.robot.arm import Vector
+from metarl.robot.log import is_whole, messages
+
+_TWIN = "verify, twin"  # purpose of rollouts that no steps are logged of
+_SAID = ("verb", "utc", "metarl", "arm", "live", "driver", "model", "joints", "spec", "q_min",
+         "q_max", "limits", "speed", "family", "agent", "policy", "digest", "parent", "words")
+# Why a target changes with no trouble: a policy's velocities jump, and the guard rounds that off.
+HARMLESS = frozenset({"acceleration"})
+
+
+@dataclass(frozen=True)
+class Series:
+    """T samples of J joints along one episode."""
+
+    t: Vector  # (T,) s since the episode began
+    q: NDArray[np.float64]  # (T, J) rad
+    dq: NDArray[np.float64]  # (T, J) rad/s
+    requested: NDArray[np.float64]  # (T, J) rad/s
+    applied: NDArray[np.float64]  # (T, J) rad, targets
+    age: Vector  # (T,) s, of the state
+    limits: tuple[tuple[str, ...], ...]  # T times, what changed the target
+
+    @property
+    def behind(self) -> NDArray[np.float64]:
+        """Tracking error (T, J), rad: targets minus measured angles."""
+        return self.applied - self.q
+
+    @property
+    def speed(self) -> NDArray[np.float64]:
+        """Of the targets (T, J), rad/s; NaN at the first, before which none is known."""
+        lasts = np.maximum(np.diff(self.t), 1e-9)
+        # A guard's targets are one period apart, however late it noted them.
+        lasts = np.where(lasts < 2 * np.median(lasts), np.median(lasts), lasts) if len(lasts) \
+            else lasts
+        return np.concatenate([np.full_like(self.applied[:1], np.nan),
+                               np.diff(self.applied, axis=0) / lasts[:, None]])
+
+    def limited(self, reason: str) -> Vector:
+        """Times (n,) at which a limit changed the target."""
+        return np.array([t for t, found in zip(self.t, self.limits, strict=True)
+                         if reason in found])
+
+    @property
+    def troubled(self) -> float:
+        """The share of the samples in which the guard did more than round off."""
+        return float(np.mean([bool(set(found) - HARMLESS) for found in self.limits] or [0.0]))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that should not happen."""
+
+    t: float  # s, as in the log
+    what: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode, as far as it was logged."""
+
+    number: int  # from 1
+    purpose: str
+    policy: str  # base or adapted, of a pair; "" else
+    invalid: str  # why it does not count
+    outcome: Mapping[str, float]  # return, success ...
+    steps: int
+    series: Series | None  # None in a twin, of which no steps are kept
+    began: float = 0.0  # s, as in the log
+    reward: tuple[Vector, Vector] = (np.zeros(0), np.zeros(0))  # times (S,) [s], rewards (S,)
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diary:
+    """All that a log tells."""
+
+    path: Path
+    session: Mapping[str, Any]
+    episodes: list[Episode]
+    verdicts: list[dict[str, Any]]
+    candidate: Mapping[str, Any]
+    identified: Mapping[str, Any]
+    events: list[Event]
+    shadow: int  # steps that were watched
+    whole: bool  # False: the log was cut off
+
+    @property
+    def lived(self) -> list[Episode]:
+        """Those on the arm."""
+        return [episode for episode in self.episodes if episode.series is not None]
+
+
+def read(path: Path) -> Diary:
+    """Read a log. Raises DamagedFile, or UserError where it cannot be read."""
+    told: dict[str, list[Any]] = defaultdict(list)
+    parts: list[list[Any]] = []  # of each episode on the arm
+    for topic, message in messages(path):
+        told[topic].append(message)
+        if topic == "start":
+            parts.append([message])
+        elif topic in ("step", "episode", "abort") and parts:
+            parts[-1].append(message)
+    try:
+        events = [Event(m["t"], f"stopped: {m['reason']}") for m in told["abort"]]
+        events += [Event(m["t"], f"needs a person: {m['needs_human']}") for m in told["reset"]]
+        events = sorted([*events, *_alarms(told["guard"])], key=lambda event: event.t)
+        session = _last(told["session"])
+        if missing := set(_SAID if session else ()) - set(session):
+            raise KeyError(f"a session without {min(missing)}")
+        return Diary(
+            path, session, _episodes(parts, told["rollout"], told["guard"], events),
+            told["verdict"], _last(told["candidate"]), _last(told["identified"]), events,
+            len(told["shadow"]), is_whole(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFile(f"{path} holds a message that makes no sense: {error}") from None
+
+
+def _last(told: list[Any]) -> dict[str, Any]:
+    return told[-1] if told else {}
+
+
+def _alarms(ticks: Iterable[Mapping[str, Any]]) -> list[Event]:
+    """Faults of the arm and latches of the guard, when they began."""
+    found, before = [], ("", ())
+    for tick in ticks:
+        now = (tick["reason"], tuple(tick["faults"]))
+        if now[0] and now[0] != before[0]:
+            found.append(Event(tick["t"], f"latched: {now[0]}"))
+        found += [Event(tick["t"], f"fault: {text}") for text in now[1] if text not in before[1]]
+        before = now
+    return found
+
+
+def _episodes(
+    parts: list[list[Any]], rollouts: list[Any], ticks: list[Any], events: list[Event]
+) -> list[Episode]:
+    """Rollouts with the steps that they were made of. Both lie in the log in the order in which
+    they were lived; of those in a twin there are no steps."""
+    made, left = [], iter(parts)
+    times = np.array([tick["t"] for tick in ticks])
+    for rollout in rollouts:
+        part = None if rollout["purpose"] == _TWIN else next(left, None)
+        made.append(_episode(len(made) + 1, rollout, part, ticks, times, events))
+    for part in left:  # nobody lived to say what became of it
+        lost = {"purpose": "cut off", "return": sum(m.get("reward", 0.0) for m in part),
+                "steps": 0, "reason": "the log ends in it"}
+        made.append(_episode(len(made) + 1, lost, part, ticks, times, events))
+    return made
+
+
+def _episode(
+    number: int, rollout: Mapping[str, Any], part: list[Any] | None, ticks: list[Any],
+    times: Vector, events: list[Event],
+) -> Episode:
+    said = dict(rollout)
+    purpose, policy, steps, invalid = (
+        said.pop(name, default) for name, default in
+        (("purpose", ""), ("policy", ""), ("steps", 0), ("reason", "")))
+    said.pop("valid", None)
+    outcome = {name: np.nan if value is None else float(value) for name, value in said.items()}
+    one = Episode(number, purpose, policy, invalid, outcome, steps, None)
+    if part is None or len(part) < 2:
+        return one
+    began, ended = part[0]["t"], part[-1]["t"]
+    lived = [message for message in part if "reward" in message]
+    inside = ticks[np.searchsorted(times, began): np.searchsorted(times, ended, side="right")]
+    rows = inside or lived
+    if not rows:
+        return one
+    t, rewards = (np.array([m[name] for m in lived], float) for name in ("t", "reward"))
+    mine = tuple(event for event in events if began <= event.t <= ended)
+    return Episode(number, purpose, policy, invalid, outcome, steps or len(lived),
+                   _series(rows, began), began, (t - began, rewards), mine)
+
+
+def _series(rows: list[Any], began: float) -> Series:
+    t, q, dq, requested, applied, age = (
+        np.array([row[name] for row in rows], float)
+        for name in ("t", "q", "dq", "requested", "applied", "age"))
+    return Series(t - began, q, dq, requested, applied, age,
+                  tuple(tuple(row["limits"]) for row in rows))
