@@ -70,19 +70,39 @@ def test_the_same_policy_goes_the_same_way_on_the_arm(arm: str) -> None:
     assert got == pytest.approx(wanted, rel=0.02)
 
 
-def test_at_a_quarter_of_the_speed_the_arm_goes_the_same_way_in_four_times_the_time() -> None:
-    family = Reach()
-    simulated, real = pair(family, task(family, payload=0.0, damping=1.0, gain=1.0), speed=0.25)
+@pytest.mark.parametrize("arm", ["fr3", "ur5e", "so101"])
+def test_at_a_quarter_of_the_speed_the_arm_goes_the_same_way_in_four_times_the_time(
+    arm: str,
+) -> None:
+    family = Reach(arm=arm)  # pyright: ignore[reportArgumentType]
+    simulated, real = pair(family, default_task(family)[None], speed=0.25)
     began = real.clock.now()
     (felt, _), lasted = live(real, 40), real.clock.now() - began
     seen, _ = live(simulated, 40)
     assert lasted == pytest.approx(40 * 0.05 / 0.25)
-    # Its servos would lag a quarter as far behind, and be 2 cm ahead: they are told to wait.
-    assert (seen - felt)[:, -3:].norm(dim=1).max() < 0.01
-    assert (seen - felt)[-1].abs().max() < 0.02
+    # Its servos would lag a quarter as far behind, and swing none: they follow one that does.
+    assert (seen - felt)[:, -3:].norm(dim=1).max() < 0.002  # m
+    assert (seen - felt)[-1].abs().max() < 0.002
     # Told as those of the full speed: the simulation's, not a quarter of them.
-    speeds = [run[:, 7:14].abs().max().item() for run in (seen, felt)]
-    assert speeds[1] == pytest.approx(speeds[0], rel=0.15)
+    joints = simulated.frame.qpos.shape[1]
+    speeds = [run[:, joints : 2 * joints].abs().max().item() for run in (seen, felt)]
+    assert speeds[1] == pytest.approx(speeds[0], rel=0.02)
+
+
+def test_what_an_arm_weighs_is_not_taken_for_a_lag() -> None:
+    family = Reach(arm="so101")
+    link = Direct(Body("so101", Flaws(payload=0.15, damping=1.7, gain=0.7)))
+    worlds = ArmWorlds(family, link, Authority(0.25), link)
+    worlds.reset(draws=Draws.of(0, 0, 1))
+    worlds.set_tasks(default_task(family)[None])
+    for _ in range(2):
+        live(worlds, 25)
+    model, joints = link.body.model, link.body.joints
+    # Of an impedance servo: damping, its own and the joint's, over stiffness.
+    damping = model.dof_damping[:joints] - model.actuator_biasprm[:joints, 2]
+    lag = damping / -model.actuator_biasprm[:joints, 1]
+    assert worlds._reference.lag == pytest.approx(lag, abs=0.01)
+    assert lag == pytest.approx(np.full(5, 0.082), abs=1e-3), "far from 0.034 s, the family's"
 
 
 def test_push_runs_on_the_arm_with_the_object_seen_by_perception() -> None:

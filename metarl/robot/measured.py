@@ -51,7 +51,7 @@ class Measured:
             raise ArmError(f"{family.name} does not command joint velocities")
         self._refuse_forces(spec)
         self.joints = np.array([model.joint(name).qposadr[0] for name in names])
-        self._dofs = np.array([model.joint(name).dofadr[0] for name in names])
+        self.dofs = np.array([model.joint(name).dofadr[0] for name in names])
         # Free joint -> where its seven coordinates begin.
         self.objects = {
             model.joint(i).name: int(model.jnt_qposadr[i]) for i in range(model.njnt)
@@ -63,7 +63,7 @@ class Measured:
         low, high = model.actuator_ctrlrange.T.copy()
         self.half, self.centre = (high - low) / 2, (high + low) / 2  # rad/s
         # s, that the family's servos are behind a moving set-point: damping over stiffness.
-        damping = model.dof_damping[self._dofs] - model.actuator_biasprm[:, 2]
+        damping = model.dof_damping[self.dofs] - model.actuator_biasprm[:, 2]
         self.lag = damping / -model.actuator_biasprm[:, 1]
 
     def frame(self, state: ArmState, speed: float, sighting: Sighting | None) -> Frame:
@@ -77,7 +77,7 @@ class Measured:
         frame = self.engine.default_frame()
         qpos, qvel = frame.qpos, frame.qvel
         qpos[0, self.joints] = torch.from_numpy(state.q)
-        qvel[0, self._dofs] = torch.from_numpy(state.dq / speed)
+        qvel[0, self.dofs] = torch.from_numpy(state.dq / speed)
         for name, at in self.objects.items():
             pose = None if sighting is None else sighting.poses.get(name)
             if pose is None or pose.shape != (7,) or not np.isfinite(pose).all():

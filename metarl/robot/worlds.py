@@ -2,10 +2,9 @@
 
 A policy sends the velocities of its joints at the family's rate; the guard does the rest. Below
 full speed time is stretched, not the action shrunk: at a quarter of the speed a control step lasts
-four times as long and velocities are told as four times what they are, so that the arm goes the
-way that the policy was trained to go. The lag of the family's servos is stretched too: commands go
-through a low-pass filter, which adds what the arm's own lag, measured as it moves, lacks. An arm
-that obeys sooner than any in training misleads a policy that infers its task, by centimetres.
+four times as long and velocities are told as four times what they are, while the arm follows the
+path on which the family's arm would answer (`metarl.robot.reference`). One that obeys sooner than
+any in training misleads a policy that infers its task, by centimetres.
 """
 
 import contextlib
@@ -23,9 +22,9 @@ from metarl.envs.sim2real import History
 from metarl.randomness import Draws
 from metarl.robot.arm import ArmError, Mode, Vector
 from metarl.robot.clock import HOST, Clock
-from metarl.robot.lag import Lag
 from metarl.robot.link import Link, Phase, Report
 from metarl.robot.measured import Measured, Perception, Sighting
+from metarl.robot.reference import Reference
 from metarl.trial import Steps
 
 Log = Callable[[str, Mapping[str, Any]], None]  # a topic, and what is to be kept of it
@@ -117,7 +116,7 @@ class ArmWorlds:
         self._step = self._held = self._late = self._limited = 0
         self._limits: set[str] = set()  # that changed a target in this episode
         self._return = 0.0
-        self._lag = Lag(self.measured.lag, authority.speed)
+        self._reference = Reference(self.measured, authority.speed)
         self._due: float | None = None  # when the next control step begins
         self.report = self._newest()
         self.frame = self._look()
@@ -163,7 +162,7 @@ class ArmWorlds:
         self._step = self._held = self._late = self._limited = 0
         self._limits = set()
         self._return, self._due = 0.0, None
-        self._lag.begin()
+        self._reference.begin()
         self._past.forget()
         self.frame = self._look()
         self.obs = self._observe()
@@ -180,8 +179,7 @@ class ArmWorlds:
             raise self._abort("the policy's action is not finite")
         before, obs = self.frame, self.obs
         exact = self._exact(action)
-        velocity = self.authority.speed * self.authority.share(self._step) * self.velocity(action)
-        self._drive(velocity)
+        self._drive(self.authority.share(self._step) * self.velocity(action))
         self._step += 1
         self._past.add(exact)
         self.frame = after = self._look()
@@ -268,7 +266,7 @@ class ArmWorlds:
         limits: set[str] = set()
         while (left := self._due - self.clock.now()) > 1e-6:
             lasts = min(self.family.control_step, left)
-            self._send(self._lag.stretched(velocity, lasts))
+            self._send(self._reference.velocity(velocity, lasts))
             self.clock.sleep(lasts)
             limits = set(self._newest().limits) - _ROUNDS_OFF
         self._limits |= limits  # in the end: a ramp at its beginning is none
@@ -296,7 +294,7 @@ class ArmWorlds:
             raise self._abort(f"the guard latched: {report.reason}")
         if (age := self.clock.now() - report.state.t_host) > self.rules.age:
             raise self._abort(f"the newest state is {age:.2f} s old")
-        self._lag.saw(report)
+        self._reference.saw(report)
         return report
 
     def _look(self) -> Frame:
@@ -330,7 +328,7 @@ class ArmWorlds:
             "t": self.clock.now(), "episode": self.episode, "step": self._step,
             "age": self.clock.now() - report.state.t_host, "q": report.state.q.tolist(),
             "dq": report.state.dq.tolist(), "action": action[0].tolist(),
-            "requested": self._lag.told.tolist(), "applied": report.applied.tolist(),
+            "requested": self._reference.told.tolist(), "applied": report.applied.tolist(),
             "limits": list(report.limits), "seq": report.seq, "rejected": report.rejected,
             "phase": str(report.phase), "obs": self.obs[0].tolist(), "reward": reward.item(),
             "faults": [fault.text for fault in report.state.faults]})
