@@ -23,29 +23,26 @@ class Pose:
 
 def forward(arm: Arm, qpos: Tensor, tool: float = 0.0) -> Pose:
     """The frame `tool` metres in front of the flange at joint angles (N, J)."""
-    # Rows come last: elementwise sums over thousands of numbers cost less than small products.
-    still, x, y, places = _constants(arm, tool)
-    angles = qpos.T
-    # Each joint's own turn, in the frame of the one before: (3, 3, J, N).
-    steps = torch.addcmul(still, x, angles.cos()).addcmul_(y, angles.sin())
-    # Prefix products in a logarithmic number of steps (Hillis and Steele 1986): (3, 3, J + 1, N).
-    turned = torch.cat([_base(arm).expand(3, 3, 1, len(qpos)), steps], 2)
-    reach = 1
-    while reach < turned.shape[2]:
-        later = _product(turned[:, :, :-reach], turned[:, :, reach:])
-        turned = torch.cat([turned[:, :, :reach], later], 2)
-        reach *= 2
-    along = (turned * places).sum(1).cumsum(1)  # (3, J + 1, N): of the joints, and of the tool
-    origins, position = along[:, :-1], along[:, -1:]
-    axes = turned[:, 2, 1:]
-    jacobian = torch.cat([torch.linalg.cross(axes, position - origins, dim=0), axes])
-    end = _product(turned[:, :, -1], _flange(arm))
-    return Pose(position[:, 0].T, end.permute(2, 0, 1), jacobian.permute(2, 0, 1).contiguous())
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Of matrices (I, K, ...) and (K, J, ...), each with its own: (I, J, ...)."""
-    return (a[:, :, None] * b[None]).sum(1)
+    turns, places, end = _constants(arm, tool)
+    cosine, sine = qpos.cos()[:, :, None], qpos.sin()[:, :, None]
+    x, y, z = turns[:, :, 0], turns[:, :, 1], turns[:, :, 2]
+    # Each joint's own turn, in the frame of the one before: (N, J, 3, 3).
+    steps = torch.stack(
+        [cosine * x + sine * y, cosine * y - sine * x, z.expand(len(qpos), -1, -1)], 3
+    )
+    turned = _base(arm).expand(len(qpos), 3, 3)
+    position = torch.zeros(len(qpos), 3, 1, dtype=torch.float64)
+    origins, axes = [], []
+    for i in range(len(arm.joints)):
+        position = position + turned @ places[i]
+        turned = turned @ steps[:, i]
+        origins.append(position)
+        axes.append(turned[:, :, 2:])
+    position = position + turned @ end
+    axis = torch.cat(axes, 2)
+    lever = position - torch.cat(origins, 2)
+    jacobian = torch.cat([torch.linalg.cross(axis, lever, dim=1), axis], 1)
+    return Pose(position[:, :, 0], turned @ _flange(arm), jacobian)
 
 
 def joint_speeds(jacobian: Tensor, twist: Tensor, damping: float = 1e-4) -> Tensor:
@@ -85,27 +82,23 @@ def solve(arm: Arm, position: Vector, turned: np.ndarray, tool: float) -> np.nda
 
 
 @lru_cache
-def _constants(arm: Arm, tool: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Turns between joints as still + x cos + y sin of the angle, (3, 3, J, 1) each; places
-    (1, 3, J + 1, 1) of each joint, and of the tool's end, in the frame of the joint before."""
-    x, y, z = np.stack([rotation(joint.turn) for joint in arm.joints]).T[..., None]
-    none = np.zeros_like(x)
+def _constants(arm: Arm, tool: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Turns (J, 3, 3) and places (J, 3, 1) between joints; the tool in the last joint's frame."""
+    turns = np.stack([rotation(joint.turn) for joint in arm.joints])
+    places = np.array([joint.place for joint in arm.joints])[:, :, None]
     place, turn = arm.flange
     end = np.array(place) + tool * rotation(turn)[:, 2]
-    places = np.array([*(joint.place for joint in arm.joints), end]).T[None, :, :, None]
-    parts = np.stack([none, none, z], 1), np.stack([x, y, none], 1), np.stack([y, -x, none], 1)
-    still, cosine, sine = (torch.from_numpy(part) for part in parts)
-    return still, cosine, sine, torch.from_numpy(places.copy())
+    return torch.from_numpy(turns), torch.from_numpy(places), torch.from_numpy(end[:, None])
 
 
 @lru_cache
 def _flange(arm: Arm) -> Tensor:
-    return torch.from_numpy(rotation(arm.flange[1]))[:, :, None]
+    return torch.from_numpy(rotation(arm.flange[1]))
 
 
 @lru_cache
 def _base(arm: Arm) -> Tensor:
-    return torch.from_numpy(rotation((0.0, 0.0, arm.base)))[:, :, None, None]
+    return torch.from_numpy(rotation((0.0, 0.0, arm.base)))
 
 
 @lru_cache
