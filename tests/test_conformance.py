@@ -67,7 +67,9 @@ def test_arms_are_found_by_name_or_place() -> None:
 
 @pytest.mark.parametrize(("name", "options", "complaint"), [
     ("twim", {}, "did you mean twin"), ("twin", {"arm": "fr4"}, "did you mean fr3"),
-    ("twin", {"colour": "red"}, "colour"), ("nowhere:Arm", {}, "nowhere"),
+    ("twin", {"colour": "red"}, "'colour'; known: arm"), ("nowhere:Arm", {}, "nowhere"),
+    ("so101", {"prot": "x"}, "did you mean port"),
+    ("lerobot", {}, r"needs --option config=\.\.\.; python -m pydoc metarl.robot.lerobot"),
     ("broken_arms:Nothing", {}, "no Nothing"), ("metarl.robot.arm:ArmSpec", {}, "is no arm"),
 ])
 def test_what_is_no_arm_is_told_in_one_line(

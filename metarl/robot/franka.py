@@ -1,4 +1,4 @@
-"""Franka Research 3 through franky: joint targets, planned anew inside the arm's limits at each.
+"""Franka Research 3 through franky: at each joint target a new plan inside the arm's limits.
 
 franky's own thread talks to the arm at 1 kHz in C++ and plans (Ruckig) towards the newest target,
 inside a share of Franka's limits of speed, acceleration and jerk, and stands there. A plan always

@@ -4,6 +4,7 @@ Nothing is imported before it is asked for: a driver's library may not be instal
 """
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
@@ -19,6 +20,7 @@ ARMS: dict[str, str] = {
     "ur5e": "metarl.robot.ur:Ur5e",
 }
 Option = str | float | bool  # what an adapter may be made from
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def arm_names() -> list[str]:
@@ -48,7 +50,18 @@ def arm_class(name: str) -> Any:
 
 def make_arm(name: str, options: Mapping[str, Option]) -> ArmAdapter:
     """An adapter, made and not connected. Raises UserError for options that it does not have."""
+    made = arm_class(name)
+    found = inspect.signature(made).parameters.values()
+    named = {about.name: about for about in found if about.kind in _NAMED}
+    for option in options:
+        if option not in named and not any(about.kind is about.VAR_KEYWORD for about in found):
+            raise unknown(f"option of arm {name}", option, named)
+    missing = [f"{option}=..." for option, about in named.items()
+               if about.default is about.empty and option not in options]
+    if missing:
+        raise UserError(f"arm {name} needs --option {' '.join(missing)}; "
+                        f"python -m pydoc {made.__module__} says what they are")
     try:
-        return arm_class(name)(**options)
+        return made(**options)
     except TypeError as error:
         raise UserError(f"arm {name}: {error}") from None
