@@ -7,10 +7,11 @@ Duan et al., "RL2: Fast Reinforcement Learning via Slow Reinforcement Learning" 
 "Learning to reinforcement learn" (2016). It is improved by PPO over whole trials: returns run
 across the ends of episodes.
 
-Differences: policy and value see the observation beside the state, which reads only what is past;
-rewards are scaled by the deviation of their discounted sums, observations normalised. Gradients
-flow back through a GRU for `unroll` steps, from the states that the trial was lived through with:
-a batch of many parts is unrolled faster than one of few whole trials with as many steps.
+Differences: policy and value see the observation beside the state, which reads only what is past.
+Observations and rewards are normalised for the memory: a reward tells the task by differences that
+may be small beside its deviation over a trial, by which PPO's are scaled. Gradients flow back
+through a GRU for `unroll` steps, from the states that the trial was lived through with: a batch of
+many parts is unrolled faster than one of few whole trials with as many steps.
 """
 
 from collections.abc import Mapping
@@ -29,8 +30,8 @@ from metarl.errors import UserError
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
-_ACTS = ("normalizer", "scale", "memory", "actor")  # what a policy consists of
-_LEARNS = ("critic", "optimizer")  # what else training needs
+_ACTS = ("normalizer", "rewards", "memory", "actor")  # what a policy consists of
+_LEARNS = ("scale", "critic", "optimizer")  # what else training needs
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Rl2:
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
         inputs, hidden = shapes.obs + shapes.action + 2, [c.hidden] * c.layers
         self.normalizer = Normalizer(shapes.obs).to(device)
+        self.rewards = Normalizer(1).to(device)
         self.scale = Normalizer(1).to(device)  # of discounted sums of rewards
         self.memory = self._memory(inputs, rng).to(device)
         mean = policy_mlp([shapes.obs + c.state, *hidden, shapes.action], rng)
@@ -115,9 +117,8 @@ class Rl2:
 
     def _inputs(self, obs: Tensor, action: Tensor, reward: Tensor, last: Tensor) -> Tensor:
         """What the memory reads of steps (..., N): (..., N, I)."""
-        reward = (reward * ppo.reward_scale(self.scale)).clamp(-10, 10)
-        rest = torch.stack([reward, last.float()], -1)
-        return torch.cat([self.normalizer(obs), action.clamp(-1, 1), rest], -1)
+        rest = [self.rewards(reward[..., None]), last[..., None].float()]
+        return torch.cat([self.normalizer(obs), action.clamp(-1, 1), *rest], -1)
 
     def embed(self, belief: Belief) -> Tensor:
         """The recurrent state of each row, (N, S)."""
@@ -134,6 +135,7 @@ class Rl2:
         sums = ppo.discounted_sums(trial.reward.to(self.device), c.discount)
         if sums.isfinite().all():
             self.normalizer.update(trial.obs)
+            self.rewards.update(trial.reward[..., None])
             self.scale.update(sums[..., None])
         return log
 

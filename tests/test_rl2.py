@@ -18,7 +18,7 @@ def test_what_is_inferred_step_by_step_is_what_is_learned_from() -> None:
     agent = tiny("rl2")
     trial = lived(agent)
     agent.normalizer.update(trial.obs)
-    agent.scale.update(trial.reward[..., None])
+    agent.rewards.update(trial.reward[..., None])
     belief = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
     inputs = agent._inputs(trial.obs, trial.action, trial.reward, trial.last)
     states = agent.memory.trial(inputs)
@@ -72,11 +72,21 @@ def test_no_gradient_follows_a_ratio_that_has_gone_too_far() -> None:
 
 
 def test_rewards_are_scaled_by_the_deviation_of_their_discounted_sums() -> None:
-    # 1, 1 with discount 0.5 sums up to 1 and 1.5; a thousand times the rewards, the same inputs.
+    # 1, 1 with discount 0.5 sums up to 1 and 1.5; a thousand times the rewards, the same targets.
     agent = Rl2(Config(discount=0.5), SHAPES, 0, torch.device("cpu"))
     assert discounted_sums(torch.ones(2, 1), 0.5).flatten().tolist() == [1.0, 1.5]
     agent.scale.update(1000 * torch.randn(50, 1, generator=torch.Generator().manual_seed(0)))
     assert reward_scale(agent.scale).item() == pytest.approx(1e-3, rel=0.3)
+
+
+def test_the_memory_reads_small_differences_between_large_rewards() -> None:
+    # After rewards of -1.52 and -1.48 alone, their mean is -1.5 and their deviation 0.02.
+    agent, trial = tiny("rl2"), lived(tiny("rl2"))
+    trial.reward[::2], trial.reward[1::2] = -1.52, -1.48
+    agent.learn(trial, 0, 0)
+    read = agent._inputs(trial.obs, trial.action, trial.reward, trial.last)[..., -2]
+    assert read[0].tolist() == pytest.approx([-1.0] * 4, rel=1e-3)
+    assert read[1].tolist() == pytest.approx([1.0] * 4, rel=1e-3)
 
 
 def test_after_training_the_second_episode_knows_where_to_go() -> None:
