@@ -85,8 +85,8 @@ def test_the_memory_reads_small_differences_between_large_rewards() -> None:
     trial.reward[::2], trial.reward[1::2] = -1.52, -1.48
     agent.learn(trial, 0, 0)
     read = agent._inputs(trial.obs, trial.action, trial.reward, trial.last)[..., -2]
-    assert read[0].tolist() == pytest.approx([-1.0] * 4, rel=1e-3)
-    assert read[1].tolist() == pytest.approx([1.0] * 4, rel=1e-3)
+    assert read[0].tolist() == pytest.approx([-1.0] * 4, rel=1e-2)
+    assert read[1].tolist() == pytest.approx([1.0] * 4, rel=1e-2)
 
 
 def test_after_training_the_second_episode_knows_where_to_go() -> None:
