@@ -38,13 +38,16 @@ _LEARNS = ("scale", "critic", "optimizer")  # what else training needs
 class Config(ppo.Config):
     """Hyperparameters of RL2, beside those of PPO."""
 
-    tasks: int = 64  # train tasks of an iteration
-    replicas: int = 2  # rows per task
+    tasks: int = 128  # train tasks of an iteration
+    replicas: int = 1  # rows per task
     episodes: int = 2  # episodes of a trial
+    rate: float = 7e-4  # Adam's step
+    epochs: int = 4  # passes over an iteration's trials
+    entropy: float = 5e-3  # weight of the entropy bonus
     minibatches: int = 16  # gradient steps of a pass, each on a share of the trials' parts
     memory: Literal["gru", "transformer"] = "gru"  # what remembers the trial
-    state: int = 128  # numbers in the memory's state
-    embedding: int = 64  # units that each step is embedded into for the GRU
+    state: int = 64  # numbers in the memory's state
+    embedding: int = 32  # units that each step is embedded into for the GRU
     unroll: int = 50  # steps that gradients flow back through the GRU; 0: the whole trial
     attention_layers: int = 2  # layers of the transformer
     heads: int = 4  # of attention in each; they share `state`

@@ -22,8 +22,7 @@ _MAML_ARM = {
 # Where dynamics vary, a transition's end tells of the task what its reward does not.
 _DYNAMICS = ("ant-terrain", "hopper-params", "walker-params", "walker-terrain")
 
-# A gradient step for every few hundred env steps, as in the references; with one for every 6,400,
-# full unrolling and 200 steps an episode, RL2 had hardly begun to learn after 1.7 million.
+# A gradient step for every few hundred env steps, as in the references.
 _ON_POLICY = {"tasks": 64, "replicas": 1, "minibatches": 16, "rate": 7e-4}
 
 # (agent, family) -> {group: {field: value}}
@@ -35,8 +34,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "config": _ARM | {"anneal": 17_000, "encoder_anneal": 8_500},
     },
     ("pearl", "push"): {
-        "options": {"steps": 1_125_000, "evaluate_every": 112_500},
-        "config": _ARM | {"anneal": 42_500, "encoder_anneal": 17_000},
+        "options": {"steps": 3_015_000, "evaluate_every": 225_000},
+        "config": _ARM | {"anneal": 114_000, "encoder_anneal": 45_600},
     },
     ("pearl", "cheetah-vel"): {
         "options": {"steps": 440_000, "evaluate_every": 80_000},
@@ -69,12 +68,12 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "family": {"horizon": 100},
     },
     ("rl2", "cheetah-dir"): {
-        "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
-        "config": _ON_POLICY | {"epochs": 4},
+        "options": {"steps": 60_000_000, "evaluate_every": 3_000_000, "evaluation_episodes": 2},
+        "config": {"anneal": 1170},
     },
     ("rl2", "cheetah-vel"): {
         "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
-        "config": _ON_POLICY | {"epochs": 4},
+        "config": {"anneal": 780},
     },
     ("varibad", "cheetah-dir"): {
         "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
