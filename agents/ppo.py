@@ -1,8 +1,9 @@
 """Proximal policy optimisation of whole trials: the arithmetic that RL2 and VariBAD share.
 
 Schulman et al., "Proximal Policy Optimization Algorithms" (2017). A trial is one long episode:
-returns run across the ends of its episodes, so that exploring in the first is paid in the later
-ones. Gradient steps are taken on shares of the rows, each with all of its steps.
+returns run across the time limits of its episodes, so that exploring in the first is paid in the
+later ones, but not across a fall. Gradient steps are taken on shares of the rows, each with all of
+its steps.
 """
 
 import math
@@ -80,13 +81,15 @@ def reward_scale(sums: Normalizer) -> Tensor:
 
 
 def judged(
-    action: Tensor, reward: Tensor, policy: tuple[Tensor, Tensor], value: Tensor, config: Config
+    action: Tensor, reward: Tensor, terminated: Tensor, policy: tuple[Tensor, Tensor],
+    value: Tensor, config: Config,
 ) -> Judged:
-    """A trial's actions (T, N, A), from its scaled rewards (T, N), the policy's output, and the
-    values (T + 1, N) before each step and after the last."""
-    # A trial goes on where an episode ends, and is cut off, not over, at its own end.
-    never = torch.zeros_like(reward, dtype=torch.bool)
-    advantage = gae(reward, value[:-1], value[1:], never, never, config.discount, config.decay)
+    """A trial's actions (T, N, A), from its scaled rewards (T, N), where the task itself ended
+    (T, N), the policy's output, and the values (T + 1, N) before each step and after the last."""
+    # A trial goes on where an episode meets its time limit, and is cut off, not over, at its own
+    # end. A robot that falls must not look forward to the next episode: falling would cost nothing.
+    over = terminated
+    advantage = gae(reward, value[:-1], value[1:], over, over, config.discount, config.decay)
     target = advantage + value[:-1]
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     return Judged(action, log_likelihood(action, *policy), advantage, target)

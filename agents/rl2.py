@@ -5,7 +5,7 @@ rewards and where episodes end. What it remembers is kept from one episode of th
 next, so that improving what the whole trial earns makes it explore a task and then exploit it.
 Duan et al., "RL2: Fast Reinforcement Learning via Slow Reinforcement Learning" (2016); Wang et al.,
 "Learning to reinforcement learn" (2016). It is improved by PPO over whole trials: returns run
-across the ends of episodes.
+across the time limits of episodes.
 
 Differences: policy and value see the observation beside the state, which reads only what is past.
 Observations and rewards are normalised for the memory: a reward tells the task by differences that
@@ -151,7 +151,8 @@ class Rl2:
         obs, state = self.normalizer(obs), self.memory.trial(inputs)
         known = torch.cat([obs, state], -1)
         value, reward = self.critic(known).squeeze(-1), reward * ppo.reward_scale(self.scale)
-        judged = ppo.judged(action, reward, self.actor(known[:-1]), value, self.config)
+        terminated, policy = trial.terminated.to(move), self.actor(known[:-1])
+        judged = ppo.judged(action, reward, terminated, policy, value, self.config)
         return Lived(obs[:-1], inputs, state[:-1], *judged)
 
     def _parts(self, lived: Lived) -> Lived:

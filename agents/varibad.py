@@ -173,8 +173,8 @@ class Varibad:
         known = self._known(obs, self._beliefs(self._read(self._packed(trial))))
         reward = trial.reward.to(self.device) * ppo.reward_scale(self.scale)
         value, policy = self.critic(known).squeeze(-1), self.actor(known[:-1])
-        action = trial.action.to(self.device)
-        return known[:-1], ppo.judged(action, reward, policy, value, self.config)
+        action, terminated = trial.action.to(self.device), trial.terminated.to(self.device)
+        return known[:-1], ppo.judged(action, reward, terminated, policy, value, self.config)
 
     def _improve(self, known: Tensor, lived: ppo.Judged, rows: Tensor) -> ppo.Log:
         """One gradient step of policy and value on the trials of some rows."""

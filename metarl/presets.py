@@ -19,6 +19,11 @@ _MAML_ARM = {
                 "discount": 0.95, "hidden": 128},
 }
 
+_RL2_ARM = {
+    "options": {"steps": 10_000_000, "evaluate_every": 500_000},
+    "config": {"tasks": 50, "replicas": 4, "episodes": 3, "discount": 0.95},
+}
+
 # Where dynamics vary, a transition's end tells of the task what its reward does not.
 _DYNAMICS = ("ant-terrain", "hopper-params", "walker-params", "walker-terrain")
 
@@ -36,6 +41,19 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("pearl", "push"): {
         "options": {"steps": 3_015_000, "evaluate_every": 225_000},
         "config": _ARM | {"anneal": 114_000, "encoder_anneal": 45_600},
+    },
+    ("pearl", "lift"): {
+        "options": {"steps": 1_200_000, "evaluate_every": 120_000, "evaluation_episodes": 5},
+        "config": _ARM | {"anneal": 85_000, "encoder_anneal": 34_000, "tasks": 40},
+    },
+    ("pearl", "ant-dir"): {
+        "options": {"steps": 1_200_000, "evaluate_every": 160_000},
+        "config": {"latent": 2, "updates": 1300, "anneal": 195_000, "encoder_anneal": 39_000},
+    },
+    ("pearl", "walker-params"): {
+        "options": {"steps": 1_200_000, "evaluate_every": 160_000},
+        "config": {"latent": 5, "updates": 1300, "anneal": 195_000, "encoder_anneal": 39_000,
+                   "context_next_obs": True},
     },
     ("pearl", "cheetah-vel"): {
         "options": {"steps": 440_000, "evaluate_every": 80_000},
@@ -75,6 +93,17 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
         "config": {"anneal": 780},
     },
+    ("rl2", "ant-dir"): {
+        "options": {"steps": 20_000_000, "evaluate_every": 1_000_000, "evaluation_episodes": 2},
+        "config": {"anneal": 390, "discount": 0.98},
+    },
+    ("rl2", "walker-params"): {
+        "options": {"steps": 20_000_000, "evaluate_every": 1_000_000, "evaluation_episodes": 2},
+        "config": {"anneal": 390, "discount": 0.98},
+    },
+    ("rl2", "insert"): _RL2_ARM,
+    ("rl2", "push"): _RL2_ARM,
+    ("rl2", "reach"): _RL2_ARM,
     ("varibad", "cheetah-dir"): {
         "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
         "config": _ON_POLICY | {"epochs": 8},

@@ -1,6 +1,7 @@
-"""The arm families, against what brackets the agents: success after 1, 2 and 3 episodes.
+"""The arm families, against what brackets the agents: success after 1, 2 and 3 episodes, of
+`lift` after up to 5.
 
-    metarl bench arms [--families reach insert push] [--agents pearl finetune ...] [--seeds 3]
+    metarl bench arms [--families reach insert push lift] [--agents pearl rl2 ...] [--seeds 3]
 
 The baselines on SB3's SAC have as many env steps, gradient steps and units as PEARL; the scripted
 policy is told the task, and shows what can be had.
@@ -8,8 +9,12 @@ policy is told the task, and shows what can be had.
 
 from metarl.study import grid
 
-STUDY = grid(
-    ["scripted", "pearl", "blind", "finetune", "scratch", "oracle"],
-    ["reach", "insert", "push"],
-    seeds=range(10),
-)
+_AGENTS = ["scripted", "pearl", "rl2", "blind", "finetune", "scratch", "oracle"]
+
+STUDY = [
+    job
+    for seed in range(10)
+    for families, episodes in ((["reach", "insert", "push"], 3), (["lift"], 5))
+    for job in grid(_AGENTS, families, [seed], episodes=episodes)
+    if seed == 0 or job.agent != "scripted"
+]
