@@ -57,6 +57,27 @@ def shot_curves(
     return figure
 
 
+def switched_curves(
+    panels: Sequence[tuple[str, int, Mapping[str, Sequence[Band]]]], quantity: str
+) -> Any:
+    """A panel (title, episodes between changes, bands of each agent) for each kind of trial, with a
+    line wherever the hidden task becomes another."""
+    figure, axes = _grid(1, len(panels), (5.2 if len(panels) < 3 else 3.7, 3.0), sharey="row")
+    paint = colours(list(dict.fromkeys(name for *_, curves in panels for name in curves)))
+    axes[0, 0].set_ylabel(quantity)
+    for ax, (title, every, curves) in zip(axes[0], panels, strict=True):
+        longest = max(len(bands) for bands in curves.values())
+        for change in range(every, longest, every):
+            ax.axvline(change + 0.5, color=MUTED, lw=1, ls=(0, (3, 2)))
+        for label, bands in curves.items():
+            _band(ax, np.arange(len(bands)) + 1.0, bands, label, paint[label])
+        ax.set_title(title, fontsize=10, color=INK)
+        ax.set_xlabel("episode of the trial")
+        ax.set_xticks(np.arange(longest) + 1)
+    _legend(figure, axes)
+    return figure
+
+
 def learning_curves(runs: Mapping[str, Sequence[Learning]], quantity: str) -> Any:
     """Each agent's runs (env steps, wall time [s], quantity), as thin lines, and their mean."""
     figure, axes = _grid(1, 2, (5.2, 3.0), sharey="row")

@@ -50,6 +50,15 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Switched:
+    """One evaluation in trials whose hidden tasks become others on the way."""
+
+    split: str
+    every: int  # episodes after which they do
+    curves: dict[str, Array]  # quantity -> (episodes, M)
+
+
+@dataclass(frozen=True)
 class Entry:
     """One agent under one seed."""
 
@@ -61,6 +70,7 @@ class Entry:
     metrics: tuple[Mapping[str, Any], ...] = ()
     config: Mapping[str, Any] | None = None  # None: a scripted policy
     outdated: bool = False  # it has evaluations that say too little to be drawn
+    switched: tuple[Switched, ...] = ()
 
     @property
     def env_steps(self) -> int:
@@ -80,10 +90,14 @@ def read(folder: Path, family: str, label: str, seed: int, run: Run | None) -> E
     usable = [d for d in documents if d.get("exploiting") and d.get("ranges")]
     usable.sort(key=lambda d: (d["checkpoint"], len(d["tasks"]), len(d["returns"])))
     judged = {d["split"]: _judged(d) for d in usable}
+    changing = [d for d in documents if d.get("switch_every")]
+    changing.sort(key=lambda d: (d["checkpoint"], len(d["tasks"]), len(d["returns"])))
+    latest = {(d["split"], d["switch_every"]): d for d in changing}
     return Entry(
         family, label, seed, judged, folder, tuple(run.metrics()) if run else (),
         run.config if run else None,
         outdated=any("ranges" not in document for document in documents),
+        switched=tuple(Switched(*key, _curves(d)) for key, d in sorted(latest.items())),
     )
 
 
@@ -102,7 +116,9 @@ def learning(entry: Entry) -> Learning | None:
 
 def quantities(entries: Sequence[Entry]) -> list[str]:
     """Success, where the family has one, and return."""
-    has = any(SUCCESS in j.curves["exploiting"] for e in entries for j in e.judged.values())
+    curves = [j.curves["exploiting"] for e in entries for j in e.judged.values()]
+    curves += [one.curves for e in entries for one in e.switched]
+    has = any(SUCCESS in each for each in curves)
     return [SUCCESS, RETURN] if has else [RETURN]
 
 
@@ -131,6 +147,18 @@ def bands(entries: Sequence[Entry], split: str, phase: str, quantity: str) -> li
         (chosen(row), *interval(row, aggregate=chosen))
         for row in values(entries, split, phase, quantity) if row.size
     ]
+
+
+def switched(entries: Sequence[Entry], split: str, every: int, quantity: str) -> list[Band]:
+    """The aggregate of each episode over seeds and tasks that become others after `every` episodes,
+    with its interval."""
+    found = [curve for e in entries for one in e.switched
+             if (one.split, one.every) == (split, every)
+             and (curve := one.curves.get(quantity)) is not None]
+    chosen, episodes = aggregate(quantity), min((len(curve) for curve in found), default=0)
+    each = [np.concatenate([curve[k] for curve in found]) for k in range(episodes)]
+    finite = [row[np.isfinite(row)] for row in each]
+    return [(chosen(row), *interval(row, aggregate=chosen)) for row in finite if row.size]
 
 
 def compared(
@@ -224,12 +252,16 @@ def _judged(document: Mapping[str, Any]) -> Judged:
     embedding = document.get("embedding")
     return Judged(
         document["split"], document["checkpoint"], _array(document["tasks"]), ranges,
-        {phase: {RETURN: _array(part["returns"]),
-                 **{name: _array(v) for name, v in part["outcomes"].items()}}
-         for phase, part in parts.items()},
+        {phase: _curves(part) for phase, part in parts.items()},
         None if embedding is None else _array(embedding), document["horizon"],
         document["rollouts"],
     )
+
+
+def _curves(part: Mapping[str, Any]) -> dict[str, Array]:
+    """Each quantity of an evaluation, (episodes, M)."""
+    return {RETURN: _array(part["returns"]),
+            **{name: _array(values) for name, values in part["outcomes"].items()}}
 
 
 def _array(rows: Any) -> Array:

@@ -21,8 +21,19 @@ from metarl.evaluate import Apart, apart
 from metarl.randomness import Draws
 from metarl.report import Page, picture
 from metarl.run import Run, find
-from metarl.scoreboard import Entry, Judged, Range, bands, compared, distances, values
-from metarl.statistics import difference, interval, mean
+from metarl.scoreboard import (
+    Entry,
+    Judged,
+    Range,
+    Switched,
+    bands,
+    compared,
+    distances,
+    read,
+    switched,
+    values,
+)
+from metarl.statistics import difference, interquartile_mean, interval, mean
 from metarl.trial import Steps
 
 GOAL = Range("goal_x", "m", (0.0, 2.0))
@@ -310,6 +321,31 @@ def test_what_an_evaluation_keeps_suffices_for_the_page(
     assert text.count("<svg") == 5 and external(text) == []
     assert (trained.path / "command.txt").read_text().split()[-1] in text
     assert "1 seed, fewer than 5" in text
+
+
+def test_trials_whose_tasks_change_are_drawn_by_themselves(
+    trained: Run, tmp_path: Path
+) -> None:
+    words = ["evaluate", str(trained.path), "--split", "test", "--tasks", "6", "--episodes", "4",
+             "--switch-every", "2"]
+    assert main(words) == 0
+    kept = read(trained.path, "any", "any", 0, trained).switched
+    assert [(one.split, one.every, one.curves["return"].shape) for one in kept] == [
+        ("test", 2, (4, 6))]
+    assert main(["report", str(trained.path), "--out", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "When the task changes" in text and "others after every 2 episodes" in text
+
+
+def test_episodes_of_changing_trials_are_pooled_over_seeds_as_far_as_both_go() -> None:
+    long, short = (Switched("test", 2, {"return": np.array(rows)}) for rows in (
+        [[1.0, 1.0], [5.0, 5.0], [9.0, 9.0]], [[3.0, 3.0], [7.0, np.nan]]))
+    entries = [Entry("line", "pearl", seed, {}, Path("."), switched=(one,))
+               for seed, one in enumerate((long, short))]
+    # Middle halves: of 1 1 3 3, and of 5 5 7.
+    bands = switched(entries, "test", 2, "return")
+    assert [band[0] for band in bands] == pytest.approx([2.0, interquartile_mean([5, 5, 7])])
+    assert switched(entries, "test", 3, "return") == []
 
 
 @pytest.mark.parametrize(("words", "line"), [

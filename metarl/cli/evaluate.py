@@ -68,7 +68,8 @@ def run(argv: list[str]) -> int:
         changing = f", others every {every} episodes" if every else ""
         show(f"{family.name}, {count} {options.split} tasks{changing}, checkpoint at env step "
              f"{at.step:,}")
-        show(_table("episode, as it adapts", document["summary"]))
+        lived = f"batch of {agent.plan.replicas} rollouts" if agent.plan.pools else "episode"
+        show(_table(f"{lived}, as it adapts", document["summary"]))
         if parts:
             show(_table("at its best, after", document["exploiting"]["summary"]))
         show(f"kept in {file}")

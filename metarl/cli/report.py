@@ -126,7 +126,7 @@ def _entries(what: str, options: Options) -> list[Entry]:
 
 def _neither(what: str, error: UserError) -> UserError:
     """The near match among studies, where no run fits."""
-    if not str(error).startswith(("unknown run", "no run")):
+    if what == "latest" or not str(error).startswith(("unknown run", "no run")):
         return error
     hint = str(unknown("run or study", what, studies()))
     return UserError(hint) if "did you mean" in hint else error

@@ -20,6 +20,7 @@ from metarl.scoreboard import (
     learning,
     pooled,
     quantities,
+    switched,
     values,
 )
 from metarl.statistics import interval
@@ -41,6 +42,7 @@ def family_sections(page: Page, entries: Sequence[Entry]) -> None:
         asked = quantities(entries)
         scores(page, judged, asked)
         _shots(page, judged, asked)
+    _switched(page, agents, quantities(entries)[0])
     _missing(page, entries)
     _learning(page, agents)
     if judged:
@@ -161,6 +163,27 @@ def _shots(page: Page, agents: Agents, asked: Sequence[str]) -> None:
                   "training, with its noise; at its best, without. The two are measured apart: an "
                   "agent may well earn little while it finds out. Shaded: 95 % intervals."),
         picture(figures.shot_curves(rows, [c[4] for c in columns]), "k-shot curves"))
+
+
+def _switched(page: Page, agents: Agents, quantity: str) -> None:
+    """What trials earn whose tasks become others on the way."""
+    kinds = sorted({(one.every, one.split) for each in agents.values() for e in each
+                    for one in e.switched}, key=lambda kind: (kind[0], kind[1] != "test", kind[1]))
+    panels = []
+    for every, split in kinds:
+        curves = {_titled(name, each): found for name, each in agents.items()
+                  if (found := switched(each, split, every, quantity))}
+        if curves:
+            after = "every episode" if every == 1 else f"every {every} episodes"
+            panels.append((f"{split} tasks, others after {after}", every, curves))
+    if panels:
+        page.section(
+            "When the task changes",
+            paragraph("At each dashed line the hidden task becomes another one, and nobody says "
+                      "so: to notice is the agent's duty. It acts with the belief that it had. "
+                      "Shaded: 95 % intervals."),
+            picture(figures.switched_curves(panels, _NAMES[quantity]),
+                    "performance when tasks change"))
 
 
 def _titled(name: str, each: Sequence[Entry]) -> str:
