@@ -90,8 +90,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "config": {"anneal": 1170},
     },
     ("rl2", "cheetah-vel"): {
-        "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 2},
-        "config": {"anneal": 780},
+        "options": {"steps": 16_000_000, "evaluate_every": 1_000_000, "evaluation_episodes": 2},
+        "config": {"anneal": 312},
     },
     ("rl2", "ant-dir"): {
         "options": {"steps": 20_000_000, "evaluate_every": 1_000_000, "evaluation_episodes": 2},
