@@ -43,8 +43,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "config": _ARM | {"anneal": 114_000, "encoder_anneal": 45_600},
     },
     ("pearl", "lift"): {
-        "options": {"steps": 1_200_000, "evaluate_every": 120_000, "evaluation_episodes": 5},
-        "config": _ARM | {"anneal": 85_000, "encoder_anneal": 34_000, "tasks": 40},
+        "options": {"steps": 2_880_000, "evaluate_every": 288_000},
+        "config": _ARM | {"tasks": 40, "anneal": 170_000, "encoder_anneal": 68_000},
     },
     ("pearl", "ant-dir"): {
         "options": {"steps": 1_200_000, "evaluate_every": 160_000},

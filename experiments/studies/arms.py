@@ -1,5 +1,6 @@
 """The arm families, against what brackets the agents: success after 1, 2 and 3 episodes, of
-`lift` after up to 5.
+`lift` after up to 5. There, PEARL is also trained with an expert's episodes at the beginning of a
+quarter of its trials: then one may show it how (python -m experiments.benchmarks.demonstrations).
 
     metarl bench arms [--families reach insert push lift] [--agents pearl rl2 ...] [--seeds 3]
 
@@ -17,4 +18,5 @@ STUDY = [
     for families, episodes in ((["reach", "insert", "push"], 3), (["lift"], 5))
     for job in grid(_AGENTS, families, [seed], episodes=episodes)
     if seed == 0 or job.agent != "scripted"
-]
+] + grid(["pearl"], ["lift"], episodes=5, label="pearl (demonstrations)",
+         flags=("--trial.demonstrations", "0.25"))
