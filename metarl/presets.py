@@ -48,7 +48,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("pearl", "ant-dir"): {
         "options": {"steps": 1_200_000, "evaluate_every": 160_000},
-        "config": {"latent": 2, "updates": 1300, "anneal": 195_000, "encoder_anneal": 39_000},
+        "config": {"latent": 2, "updates": 1300, "anneal": 195_000, "encoder_anneal": 39_000,
+                   "capacity": 500_000},
     },
     ("pearl", "walker-params"): {
         "options": {"steps": 1_200_000, "evaluate_every": 160_000},
@@ -64,8 +65,9 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("pearl", "cheetah-dir"): {
         "options": {"steps": 1_440_000, "evaluate_every": 160_000},
+        # Two tasks alone: what a run lives is to be kept, not its last five iterations.
         "config": {"latent": 2, "updates": 1300, "anneal": 234_000, "encoder_anneal": 46_800,
-                   "entropy": 0.5},
+                   "entropy": 0.5, "capacity": 500_000},
     },
     ("pearl", "reach"): {
         "options": {"steps": 345_000, "evaluate_every": 37_500},
