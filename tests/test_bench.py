@@ -254,6 +254,23 @@ def test_the_first_seeds_of_chosen_agents_are_listed(
         ("scripted", 0), ("pearl", 0), ("pearl", 1)]
 
 
+@pytest.mark.parametrize(("word", "labels"), [
+    ("rl2", ["rl2"]), ("rl2 (transformer)", ["rl2 (transformer)"]), ("maml", ["anil", "promp"]),
+])
+def test_a_label_means_itself_and_another_agent_all_its_variants(
+    word: str, labels: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "some.py"
+    file.write_text("""from metarl.study import Job
+STUDY = [Job("rl2", "reach", 0), Job("rl2", "reach", 0, label="rl2 (transformer)"),
+         Job("maml", "reach", 0, label="anil"), Job("maml", "reach", 0, label="promp")]
+""")
+    assert main(["bench", str(file), "--agents", word, "--list", "--json",
+                 "--root", str(tmp_path)]) == 0
+    listed = json.loads(capsys.readouterr().out)["jobs"]
+    assert [job["label"] or job["agent"] for job in listed] == labels
+
+
 def test_two_jobs_of_one_name_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "twice.py"
     file.write_text("from metarl.study import Job\nSTUDY = [Job('a', 'f', 0), Job('a', 'f', 0)]\n")

@@ -37,7 +37,7 @@ class Options:
     study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
     """A study: its name, path.py or package.module."""
     families: tuple[str, ...] = ()  # only these of the study's families
-    agents: tuple[str, ...] = ()  # only these of its agents, or labels
+    agents: tuple[str, ...] = ()  # only these of its labels, or all of an agent that is no label
     seeds: int | None = None  # how many of its seeds, the first ones; all by default
     device: str = "cpu"  # torch device of the agents, as cpu or cuda
     root: Path = JOBS  # directory of all jobs
@@ -75,10 +75,12 @@ def chosen(jobs: Sequence[Job], options: Options) -> list[Job]:
     if options.seeds is not None and options.seeds < 1:
         raise UserError("--seeds must be at least 1")
     seeds = sorted({job.seed for job in jobs})[: options.seeds]
+    labels, words = {job.name for job in jobs}, {*options.agents}
     return [
         job for job in jobs
         if job.seed in seeds and (not options.families or job.family in options.families)
-        and (not options.agents or {job.agent, job.name} & {*options.agents})
+        # A word that is a label means that one, not every variant of the agent so called.
+        and (not words or job.name in words or job.agent in words - labels)
     ]
 
 
