@@ -2,9 +2,13 @@
 
     metarl bench cheetah_dir [--agents pearl ...] [--seeds 3] [--device cuda]
 
-It trains and judges on the same two tasks: adaptation, not generalisation.
+It trains and judges on the same two tasks: adaptation, not generalisation. `pearl (entropy 1)` aims
+at half the entropy of the policy that `pearl` does, as soft actor-critic's authors do.
 """
 
 from metarl.study import grid
 
-STUDY = grid(["pearl", "blind", "finetune", "scratch", "oracle"], ["cheetah-dir"])
+STUDY = [
+    *grid(["pearl", "blind", "finetune", "scratch", "oracle"], ["cheetah-dir"]),
+    *grid(["pearl"], ["cheetah-dir"], label="pearl (entropy 1)", flags=("--config.entropy", "1")),
+]
