@@ -344,7 +344,8 @@ def test_episodes_of_changing_trials_are_pooled_over_seeds_as_far_as_both_go() -
                for seed, one in enumerate((long, short))]
     # Middle halves: of 1 1 3 3, and of 5 5 7.
     bands = switched(entries, "test", 2, "return")
-    assert [band[0] for band in bands] == pytest.approx([2.0, interquartile_mean([5, 5, 7])])
+    assert [band[0] for band in bands] == pytest.approx(
+        [2.0, interquartile_mean(np.array([5.0, 5.0, 7.0]))])
     assert switched(entries, "test", 3, "return") == []
 
 
