@@ -258,4 +258,4 @@ def test_presets_match_the_baselines_to_pearl() -> None:
     FinetuneConfig(**preset("finetune", "reach")["config"])
     assert Finetune.Config is FinetuneConfig
     assert preset("scratch", "never heard of")["options"] == {"steps": 1}
-    assert preset("rl2", "reach") == {"options": {}, "config": {}, "family": {}}
+    assert preset("rl2", "hopper-params") == {"options": {}, "config": {}, "family": {}}
