@@ -9,6 +9,7 @@ import torch
 from test_agents import CPU, SHAPES, Line, lived, same, tiny
 from torch import Tensor
 
+from metarl.agents import AGENTS
 from metarl.agents.blind import Blind
 from metarl.agents.blind import Config as BlindConfig
 from metarl.agents.finetune import Config as FinetuneConfig
@@ -17,9 +18,11 @@ from metarl.agents.oracle import Oracle
 from metarl.agents.sb3 import STEP, Sac, SacConfig
 from metarl.agents.scratch import Config as ScratchConfig
 from metarl.agents.scratch import Scratch
+from metarl.cli.train import Options
 from metarl.collect import Tasks, collect
+from metarl.envs import FAMILIES
 from metarl.evaluate import EVALUATION, evaluate
-from metarl.presets import preset
+from metarl.presets import PRESETS, preset
 from metarl.randomness import Draws
 from metarl.trial import Steps, Trial
 
@@ -248,6 +251,14 @@ def test_the_oracle_solves_the_line_that_the_blind_agent_cannot() -> None:
     # 0.1: 0.62 on average. Who stays between the inner goals pays 5 (1 + 1/3 + 1/3 + 1) / 4 = 3.33.
     assert told > -1.1
     assert untold < -3.2
+
+
+@pytest.mark.parametrize(("agent", "family"), PRESETS)
+def test_a_preset_names_settings_that_exist(agent: str, family: str) -> None:
+    found = preset(agent, family)
+    FAMILIES[family](**found["family"])
+    AGENTS[agent].Config(**found["config"])
+    Options(**found["options"])
 
 
 def test_presets_match_the_baselines_to_pearl() -> None:
