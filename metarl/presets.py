@@ -90,7 +90,7 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("rl2", "cheetah-dir"): {
         "options": {"steps": 30_000_000, "evaluate_every": 1_500_000, "evaluation_episodes": 2},
         # Half as many env steps an iteration: after 3 M it earned what took 9 M with all of them.
-        "config": {"episodes": 1, "layers": 2, "entropy": 0.01, "anneal": 1170},
+        "config": {"tasks": 64, "layers": 2, "entropy": 0.01, "anneal": 1170},
     },
     ("rl2", "cheetah-vel"): {
         "options": {"steps": 16_000_000, "evaluate_every": 1_000_000, "evaluation_episodes": 2},
