@@ -88,8 +88,8 @@ def judged(
     (T, N), the policy's output, and the values (T + 1, N) before each step and after the last."""
     # A trial goes on where an episode meets its time limit, and is cut off, not over, at its own
     # end. A robot that falls must not look forward to the next episode: falling would cost nothing.
-    over = terminated
-    advantage = gae(reward, value[:-1], value[1:], over, over, config.discount, config.decay)
+    advantage = gae(
+        reward, value[:-1], value[1:], terminated, terminated, config.discount, config.decay)
     target = advantage + value[:-1]
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     return Judged(action, log_likelihood(action, *policy), advantage, target)

@@ -24,6 +24,11 @@ _RL2_ARM = {
     "config": {"tasks": 50, "replicas": 4, "episodes": 3, "discount": 0.95},
 }
 
+_RL2_LEGS = {
+    "options": {"steps": 20_000_000, "evaluate_every": 1_000_000, "evaluation_episodes": 2},
+    "config": {"anneal": 390, "discount": 0.98},
+}
+
 # Where dynamics vary, a transition's end tells of the task what its reward does not.
 _DYNAMICS = ("ant-terrain", "hopper-params", "walker-params", "walker-terrain")
 
@@ -96,14 +101,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "options": {"steps": 16_000_000, "evaluate_every": 1_000_000, "evaluation_episodes": 2},
         "config": {"anneal": 312},
     },
-    ("rl2", "ant-dir"): {
-        "options": {"steps": 20_000_000, "evaluate_every": 1_000_000, "evaluation_episodes": 2},
-        "config": {"anneal": 390, "discount": 0.98},
-    },
-    ("rl2", "walker-params"): {
-        "options": {"steps": 20_000_000, "evaluate_every": 1_000_000, "evaluation_episodes": 2},
-        "config": {"anneal": 390, "discount": 0.98},
-    },
+    ("rl2", "ant-dir"): _RL2_LEGS,
+    ("rl2", "walker-params"): _RL2_LEGS,
     ("rl2", "insert"): _RL2_ARM,
     ("rl2", "push"): _RL2_ARM,
     ("rl2", "reach"): _RL2_ARM,

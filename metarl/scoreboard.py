@@ -88,10 +88,9 @@ def read(folder: Path, family: str, label: str, seed: int, run: Run | None) -> E
     Of several evaluations of a split counts that of the newest checkpoint with most tasks."""
     documents = [json.loads(f.read_bytes()) for f in sorted(folder.glob("evaluations/*.json"))]
     usable = [d for d in documents if d.get("exploiting") and d.get("ranges")]
-    usable.sort(key=lambda d: (d["checkpoint"], len(d["tasks"]), len(d["returns"])))
+    usable.sort(key=_weight)
     judged = {d["split"]: _judged(d) for d in usable}
-    changing = [d for d in documents if d.get("switch_every")]
-    changing.sort(key=lambda d: (d["checkpoint"], len(d["tasks"]), len(d["returns"])))
+    changing = sorted((d for d in documents if d.get("switch_every")), key=_weight)
     latest = {(d["split"], d["switch_every"]): d for d in changing}
     return Entry(
         family, label, seed, judged, folder, tuple(run.metrics()) if run else (),
@@ -256,6 +255,11 @@ def _judged(document: Mapping[str, Any]) -> Judged:
         None if embedding is None else _array(embedding), document["horizon"],
         document["rollouts"],
     )
+
+
+def _weight(document: Mapping[str, Any]) -> tuple[int, int, int]:
+    """By which the last of several evaluations is the one that counts."""
+    return document["checkpoint"], len(document["tasks"]), len(document["returns"])
 
 
 def _curves(part: Mapping[str, Any]) -> dict[str, Array]:

@@ -1,5 +1,7 @@
 """RL2's memory and its PPO over whole trials, against arithmetic done by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_agents import Line, lived, tiny
@@ -38,33 +40,27 @@ def test_the_memory_outlives_an_episode() -> None:
     assert belief.state.abs().min() > 0
 
 
-def test_returns_run_across_the_time_limits_of_episodes() -> None:
+@pytest.mark.parametrize("name", ["rl2", "varibad"])
+@pytest.mark.parametrize(("falls", "first"), [
+    (False, [0.5**9, 0.5**8, 0.5**7, 0.5**6, 0.5**5]), (True, [0.0] * 5)])
+def test_returns_run_across_time_limits_but_not_across_a_fall(
+    name: str, falls: bool, first: list[float]
+) -> None:
     # A reward of 1 in the very last step of two episodes of 5 steps, discount 0.5, lambda 1 and a
-    # value of nothing: seen from the first step it is worth 0.5^9, though an episode ends between.
-    agent = Rl2(Config(state=8, hidden=8, discount=0.5, decay=1.0), SHAPES, 0, torch.device("cpu"))
+    # value of nothing: the first step sees 0.5^9 of it, and nothing if the episode ends in a fall;
+    # the first step of the second episode sees 0.5^4 either way.
+    agent = tiny(name)
+    agent.config = replace(agent.config, discount=0.5, decay=1.0)
     with torch.no_grad():
         for parameter in agent.critic.parameters():
             parameter.zero_()
-    trial = lived(tiny("rl2"))
+    trial = lived(agent)
     trial.reward.zero_()
     trial.reward[-1] = 1.0
-    target = agent._lived(trial).target
-    assert target[:, 0].tolist() == pytest.approx([0.5**k for k in range(9, -1, -1)], rel=1e-5)
-
-
-def test_who_falls_does_not_look_forward_to_the_next_episode() -> None:
-    # As above, but the first episode ended in a fall: what was done before it is worth nothing,
-    # the first step of the second episode 0.5^4.
-    agent = Rl2(Config(state=8, hidden=8, discount=0.5, decay=1.0), SHAPES, 0, torch.device("cpu"))
-    with torch.no_grad():
-        for parameter in agent.critic.parameters():
-            parameter.zero_()
-    trial = lived(tiny("rl2"))
-    trial.reward.zero_()
-    trial.reward[-1] = 1.0
-    trial.terminated[SHAPES.horizon - 1] = True
-    target = agent._lived(trial).target
-    expected = [0.0] * 5 + [0.0625, 0.125, 0.25, 0.5, 1.0]
+    trial.terminated[SHAPES.horizon - 1] = falls
+    found = agent._lived(trial)
+    target = found.target if name == "rl2" else found[1].target
+    expected = [*first, 0.0625, 0.125, 0.25, 0.5, 1.0]
     assert target[:, 0].tolist() == pytest.approx(expected, rel=1e-5)
 
 

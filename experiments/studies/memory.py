@@ -8,7 +8,7 @@ from metarl.study import grid
 # label -> agent, and what it is told on the command line
 _AGENTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rl2": ("rl2", ()),
-    "rl2 (transformer)": ("rl2", ("--config.memory", "transformer", "--config.state", "64")),
+    "rl2 (transformer)": ("rl2", ("--config.memory", "transformer")),
     "varibad": ("varibad", ()),
     "varibad (hypernetwork)": ("varibad", ("--config.hypernetwork", "32")),
     "recurrent-sac": ("recurrent-sac", ()),
