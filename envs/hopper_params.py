@@ -6,6 +6,7 @@ on this rewritten one are not comparable with those published for them.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from metarl.envs.family import Frame
@@ -24,5 +25,6 @@ class HopperParams(PlanarParams):
     floor = (1.0, 0.005, 0.0001)
 
     def terminated(self, frame: Frame) -> Tensor:
-        within = frame.qpos[:, 2:].abs().amax(1).maximum(frame.qvel.abs().amax(1)) < 100
-        return ~(within & (frame.qpos[:, 1] > 0.7) & (frame.qpos[:, 2].abs() < 0.2))
+        height, pitch = frame.qpos[:, 1], frame.qpos[:, 2]
+        within = torch.cat([frame.qpos[:, 2:], frame.qvel], 1).abs().amax(1) < 100
+        return ~(within & (height > 0.7) & (pitch.abs() < 0.2))

@@ -57,7 +57,7 @@ class HumanoidDir(Family):
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_RK4
         spec.option.solver = mujoco.mjtSolver.mjSOL_PGS
         spec.option.iterations = 50
-        floor = add_scenery(spec, size=20, light=(0.5, -1, 4))
+        floor = add_scenery(spec, light=(0.5, -1, 4))
         floor.friction, floor.margin = [1, 0.1, 0.1], 0.001
         torso = _torso(spec)
         pelvis = _waist(torso)
@@ -75,9 +75,9 @@ class HumanoidDir(Family):
         return spec
 
     def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
-        qpos = frame.qpos + random.uniform(-0.01, 0.01, frame.qpos.shape[1])  # m, rad, quaternion
-        qvel = frame.qvel + random.uniform(-0.01, 0.01, frame.qvel.shape[1])  # m/s or rad/s
-        return Start(qpos, qvel)
+        places, speeds = frame.qpos.shape[1], frame.qvel.shape[1]
+        noise = random.uniform(-0.01, 0.01, places + speeds)  # m, rad, quaternion; m/s, rad/s
+        return Start(frame.qpos + noise[:, :places], frame.qvel + noise[:, places:])
 
     def observe(self, frame: Frame) -> Tensor:
         return torch.cat([frame.qpos[:, 2:], frame.qvel], 1)  # (N, 22), (N, 23)

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from metarl.envs.arms import Arm, Vector, rotation
 
-_IDENTITY = torch.eye(6, dtype=torch.float64)
-
 
 @dataclass(frozen=True)
 class Pose:
@@ -23,33 +21,29 @@ class Pose:
 
 def forward(arm: Arm, qpos: Tensor, tool: float = 0.0) -> Pose:
     """The frame `tool` metres in front of the flange at joint angles (N, J)."""
-    turns, places, end = _constants(arm, tool)
-    cosine, sine = qpos.cos()[:, :, None], qpos.sin()[:, :, None]
-    x, y, z = turns[:, :, 0], turns[:, :, 1], turns[:, :, 2]
-    # Each joint's own turn, in the frame of the one before: (N, J, 3, 3).
-    steps = torch.stack(
-        [cosine * x + sine * y, cosine * y - sine * x, z.expand(len(qpos), -1, -1)], 3
-    )
-    turned = _base(arm).expand(len(qpos), 3, 3)
-    position = torch.zeros(len(qpos), 3, 1, dtype=torch.float64)
-    origins, axes = [], []
-    for i in range(len(arm.joints)):
-        position = position + turned @ places[i]
-        turned = turned @ steps[:, i]
-        origins.append(position)
-        axes.append(turned[:, :, 2:])
-    position = position + turned @ end
-    axis = torch.cat(axes, 2)
-    lever = position - torch.cat(origins, 2)
+    still, with_cosine, with_sine, base, end = _constants(arm, tool)
+    # Each joint's own move, in the frame of the one before: (N, J, 4, 4). What all rows need is one
+    # call for all joints: a call of tensors this small costs more than its numbers.
+    angle = qpos[:, :, None, None]
+    moves = torch.addcmul(still, with_cosine, angle.cos()).addcmul_(with_sine, angle.sin())
+    frame, frames = base.expand(len(qpos), 3, 4), []
+    for move in moves.unbind(1):
+        frame = torch.bmm(frame, move)
+        frames.append(frame)
+    joints, end = torch.stack(frames, 3), frame @ end  # (N, 3, 4, J), (N, 3, 4)
+    axis, position = joints[:, :, 2], end[:, :, 3]
+    lever = position[:, :, None] - joints[:, :, 3]
     jacobian = torch.cat([torch.linalg.cross(axis, lever, dim=1), axis], 1)
-    return Pose(position[:, :, 0], turned @ _flange(arm), jacobian)
+    return Pose(position, end[:, :, :3], jacobian)
 
 
 def joint_speeds(jacobian: Tensor, twist: Tensor, damping: float = 1e-4) -> Tensor:
     """Joint speeds (N, J) [rad/s] that give the frame a twist (N, D) [m/s, rad/s] through a
     Jacobian (N, D, J): resolved motion rate control (Whitney 1969), damped near singular poses."""
-    square = jacobian @ jacobian.mT + damping * _IDENTITY[: twist.shape[1], : twist.shape[1]]
-    return (jacobian.mT @ torch.linalg.solve(square, twist[:, :, None])).squeeze(2)
+    square = torch.bmm(jacobian, jacobian.mT)
+    square.diagonal(dim1=1, dim2=2).add_(damping)
+    found, _ = torch.linalg.solve_ex(square, twist[:, :, None])  # damped: never singular
+    return torch.bmm(jacobian.mT, found).squeeze(2)
 
 
 def rotation_error(wanted: Tensor, actual: Tensor) -> Tensor:
@@ -82,23 +76,28 @@ def solve(arm: Arm, position: Vector, turned: np.ndarray, tool: float) -> np.nda
 
 
 @lru_cache
-def _constants(arm: Arm, tool: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Turns (J, 3, 3) and places (J, 3, 1) between joints; the tool in the last joint's frame."""
-    turns = np.stack([rotation(joint.turn) for joint in arm.joints])
-    places = np.array([joint.place for joint in arm.joints])[:, :, None]
+def _constants(arm: Arm, tool: float) -> tuple[Tensor, ...]:
+    """A joint's move at an angle is the first, plus the second times its cosine, plus the third
+    times its sine, (J, 4, 4) each; then the base (3, 4), and the tool in the last joint's frame
+    (4, 4)."""
+    still, with_cosine, with_sine = np.zeros((3, len(arm.joints), 4, 4))
+    for i, joint in enumerate(arm.joints):
+        x, y, z = rotation(joint.turn).T
+        still[i] = _affine(np.stack([0 * x, 0 * y, z], 1), joint.place)
+        with_cosine[i, :3, :2] = np.stack([x, y], 1)
+        with_sine[i, :3, :2] = np.stack([y, -x], 1)
     place, turn = arm.flange
-    end = np.array(place) + tool * rotation(turn)[:, 2]
-    return torch.from_numpy(turns), torch.from_numpy(places), torch.from_numpy(end[:, None])
+    turned = rotation(turn)
+    end = _affine(turned, np.array(place) + tool * turned[:, 2])
+    base = _affine(rotation((0.0, 0.0, arm.base)), (0, 0, 0))[:3]
+    return tuple(map(torch.from_numpy, (still, with_cosine, with_sine, base, end)))
 
 
-@lru_cache
-def _flange(arm: Arm) -> Tensor:
-    return torch.from_numpy(rotation(arm.flange[1]))
-
-
-@lru_cache
-def _base(arm: Arm) -> Tensor:
-    return torch.from_numpy(rotation((0.0, 0.0, arm.base)))
+def _affine(turned: np.ndarray, place: np.ndarray | Vector) -> np.ndarray:
+    """A turn (3, 3) and a place (3,) as one matrix (4, 4)."""
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turned, place
+    return matrix
 
 
 @lru_cache

@@ -89,9 +89,9 @@ class Planar(Family):
         )
 
     def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
-        qpos = frame.qpos + random.uniform(-0.005, 0.005, frame.qpos.shape[1])  # m or rad
-        qvel = frame.qvel + random.uniform(-0.005, 0.005, frame.qvel.shape[1])  # m/s or rad/s
-        return Start(qpos, qvel)
+        places, speeds = frame.qpos.shape[1], frame.qvel.shape[1]
+        noise = random.uniform(-0.005, 0.005, places + speeds)  # m, rad; m/s, rad/s
+        return Start(frame.qpos + noise[:, :places], frame.qvel + noise[:, places:])
 
     def observe(self, frame: Frame) -> Tensor:
         return torch.cat([frame.qpos[:, 1:], frame.qvel.clamp(-10, 10)], 1)
@@ -102,7 +102,7 @@ class Planar(Family):
 
 
 def _scenery(spec: mujoco.MjSpec, friction: tuple[float, float, float]) -> None:
-    floor = add_scenery(spec, size=20, light=(0.5, -1, 4))
+    floor = add_scenery(spec, light=(0.5, -1, 4))
     floor.friction, floor.contype, floor.conaffinity = list(friction), 0, 1
     spec.worldbody.add_camera(
         name="track", mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM, pos=[0, -3.2, 1.1],

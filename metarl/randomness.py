@@ -33,30 +33,34 @@ def generator(
     seed: int, iteration: int = 0, task: int = 0, role: Role = Role.RESET, count: int = 0
 ) -> np.random.Generator:
     """The numpy generator of one key. `count` tells repeated draws of one role apart."""
-    source = _source()
-    rekey(source, seed, iteration, task, role, count)
-    return source
+    return _Source().at(seed, iteration, task, role, count)
 
 
-def _source() -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=0))
+class _Source:
+    """A Philox generator that begins anew at a key, for a tenth of what making one costs."""
 
+    def __init__(self) -> None:
+        self._generator = np.random.Generator(np.random.Philox(key=0))
+        # Philox maps a key of two words and a counter of four to random numbers; what is drawn
+        # raises the counter's first word. (Salmon et al. 2011, "Parallel random numbers: as easy
+        # as 1, 2, 3".)
+        self._key, self._counter = np.zeros(2, np.uint64), np.zeros(4, np.uint64)
+        self._state = {
+            "bit_generator": "Philox", "state": {"key": self._key, "counter": self._counter},
+            "buffer": np.zeros(4, np.uint64), "buffer_pos": 4, "has_uint32": 0, "uinteger": 0,
+        }
 
-def rekey(
-    source: np.random.Generator, seed: int, iteration: int, task: int, role: Role, count: int
-) -> None:
-    """Let a Philox generator begin anew at a key: a tenth of the cost of making one."""
-    # Philox maps a key of two words and a counter of four to random numbers; what is drawn raises
-    # the counter's first word. (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".)
-    words = [seed, iteration, task, count]
-    if any(not 0 <= word < 2**63 for word in words):
-        raise ValueError(f"a random key needs words in [0, 2^63), got {words}")
-    source.bit_generator.state = {
-        "bit_generator": "Philox",
-        "state": {"key": np.array([seed, iteration], np.uint64),
-                  "counter": np.array([0, count, role, task], np.uint64)},
-        "buffer": np.zeros(4, np.uint64), "buffer_pos": 4, "has_uint32": 0, "uinteger": 0,
-    }
+    def at(
+        self, seed: int, iteration: int, task: int, role: Role, count: int
+    ) -> np.random.Generator:
+        """The generator at the beginning of a key; it is the same one for every key."""
+        words = (seed, iteration, task, count)
+        if min(words) < 0 or max(words) >= 2**63:
+            raise ValueError(f"a random key needs words in [0, 2^63), got {list(words)}")
+        self._key[0], self._key[1] = seed, iteration
+        self._counter[1], self._counter[2], self._counter[3] = count, role, task
+        self._generator.bit_generator.state = self._state
+        return self._generator
 
 
 def torch_generator(seed: int, iteration: int, role: Role, device: torch.device) -> torch.Generator:
@@ -82,7 +86,7 @@ class Draws:
     replicas: int = 1
     drawn: Tensor | None = None
     # Begins anew at a key for each draw: what it was used for before does not matter.
-    _source: np.random.Generator = field(default_factory=_source, repr=False, compare=False)
+    _source: _Source = field(default_factory=_Source, repr=False, compare=False)
 
     @classmethod
     def of(cls, seed: int, iteration: int, tasks: Tensor | int, replicas: int = 1) -> "Draws":
@@ -108,14 +112,13 @@ class Draws:
         rows = len(words) * replicas
         numbers = np.zeros((rows, *shape))
         wanted = range(rows) if self.drawn is None else self.drawn.numpy().nonzero()[0].tolist()
-        draw = getattr(self._source, kind)
         known: dict[tuple[int, int], np.ndarray] = {}  # a task's numbers for all of its replicas
         for row in wanted:
             task, replica = divmod(row, replicas)
             key = task, count if isinstance(count, int) else int(count[row])
             if key not in known:
                 seed, iteration, index = words[task].tolist()
-                rekey(self._source, seed, iteration, index, role, key[1])
-                known[key] = draw((replicas, *shape))
+                source = self._source.at(seed, iteration, index, role, key[1])
+                known[key] = getattr(source, kind)((replicas, *shape))
             numbers[row] = known[key][replica]
         return torch.from_numpy(numbers)

@@ -162,15 +162,16 @@ def test_a_reset_draws_for_the_rows_it_resets_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worlds, drawn = make(Reach(), [0, 1, 2]), []
-    original = metarl.randomness.rekey
+    original = metarl.randomness._Source.at
 
     def counted(
-        source: np.random.Generator, seed: int, iteration: int, task: int, role: Role, count: int
-    ) -> None:
+        source: metarl.randomness._Source, seed: int, iteration: int, task: int, role: Role,
+        count: int,
+    ) -> np.random.Generator:
         drawn.append(task)
-        original(source, seed, iteration, task, role, count)
+        return original(source, seed, iteration, task, role, count)
 
-    monkeypatch.setattr(metarl.randomness, "rekey", counted)
+    monkeypatch.setattr(metarl.randomness._Source, "at", counted)
     worlds.reset(torch.tensor([False, True, False]))
     assert drawn == [1]
 
