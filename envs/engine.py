@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metarl.envs.family import Family, Frame, Start, named_task
 from metarl.errors import UserError
+from metarl.machine import cores
 
 # Model fields of one variant that differ from the base model's, by name.
 Fields = dict[str, np.ndarray]
@@ -45,6 +46,10 @@ class BatchEngine:
         self.rows = rows
         self._spec = family.spec()
         self.model = self._spec.compile()
+        if self.model.ntree == 1:
+            # A single tree is a single island; to look for more takes a fifteenth of a step.
+            for option in (self.model.opt, self._spec.option):
+                option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
         plain = _without_pictures(self._spec)
         self.substeps = round(family.control_step / self.model.opt.timestep)
         if family.horizon < 1:
@@ -56,7 +61,7 @@ class BatchEngine:
                 f"the model's timestep {self.model.opt.timestep} s"
             )
         # Not persistent: the one mjData of each thread stays in its cache.
-        self._batch = batch.Batch(self.model, rows, threads, persistent=False)
+        self._batch = batch.Batch(self.model, rows, threads or len(cores()), persistent=False)
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._ctrl = self._batch.bind("ctrl")
         self._act = self._batch.bind("act") if self.model.na else None
@@ -126,7 +131,7 @@ class BatchEngine:
         def found(task: Tensor) -> Fields:
             return self.difference(self.compile(task))
 
-        with ThreadPoolExecutor(self._threads or None) as pool:
+        with ThreadPoolExecutor(self._threads or len(cores())) as pool:
             self._variants |= zip(fresh, pool.map(found, fresh.values()), strict=True)
 
     def compile(self, task: Tensor) -> mujoco.MjModel:

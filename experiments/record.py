@@ -1,14 +1,13 @@
 """Where measured figures go, a row each: experiments/results/benchmarks.csv."""
 
 import csv
-import os
-import platform
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import torch
+from metarl import scores
+from metarl.run import environment
 
 _ROOT = Path(__file__).resolve().parents[1]
 _FILE = _ROOT / "experiments" / "results" / "benchmarks.csv"
@@ -38,18 +37,7 @@ def record(
 
 def machine() -> str:
     """The usable cores and the card, as in "2 cores AMD EPYC, no GPU"."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{cores} cores {_processor()}, {card}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return scores.machine(environment())
 
 
 def _commit() -> str:

@@ -31,6 +31,7 @@ from typing import Any, Literal, TextIO
 
 import metarl
 from metarl.errors import DamagedFile, UserError, unknown
+from metarl.machine import cores
 
 DEFAULT_ROOT = Path("runs")
 State = Literal["running", "done", "interrupted", "failed"]
@@ -225,7 +226,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _processor(),
-        "cores": os.cpu_count(),
+        "cores": len(cores()),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: _version(name) for name in _PACKAGES},
         "commit": _commit(Path(__file__).resolve().parents[1]),

@@ -50,7 +50,8 @@ def append(file: Path, new: Sequence[Mapping[str, str]]) -> None:
 
 def machine(environment: Mapping[str, Any]) -> str:
     """The machine of a run, as in "2 cores AMD EPYC, no GPU"."""
-    return (f"{environment['cores']} cores {environment['cpu']}, "
+    count = environment["cores"]
+    return (f"{count} {'core' if count == 1 else 'cores'} {environment['cpu']}, "
             f"{environment['gpu'] or 'no GPU'}")
 
 

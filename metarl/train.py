@@ -13,6 +13,7 @@ from metarl.collect import Guide, Interrupted, Switch, Tasks, WorldsLike, collec
 from metarl.curriculum import Curriculum
 from metarl.errors import Diverged
 from metarl.evaluate import Evaluation, evaluate
+from metarl.machine import keep_freed_memory
 from metarl.randomness import Draws, Role, generator
 from metarl.trial import repeats
 
@@ -86,6 +87,7 @@ def train(
     called at the ends of iterations alone, where no episode is in flight: now and then, and at the
     end. Raises Diverged when no update is finite any more.
     """
+    keep_freed_memory()
     started, saved = time.monotonic() - progress.wall_s, time.monotonic()
     interrupted = False
     while progress.env_steps < budget.steps:

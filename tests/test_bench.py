@@ -233,6 +233,7 @@ def test_every_study_that_is_shipped_can_be_listed(
     ("arms --agents perl", "unknown agent of arms 'perl'; did you mean pearl?"),
     ("arms --families reech", "unknown family of arms 'reech'; did you mean reach?"),
     ("arms --seeds 0", "--seeds must be at least 1"),
+    ("arms --jobs 0", "--jobs must be at least 1"),
     ("arms --lsit", "did you mean --list?"),
 ])
 def test_a_slip_is_answered_in_one_line(

@@ -35,6 +35,7 @@ from metarl.envs import FAMILIES
 from metarl.envs.family import sample_tasks
 from metarl.envs.worlds import Worlds
 from metarl.errors import unknown
+from metarl.machine import keep_freed_memory
 from metarl.presets import preset
 from metarl.randomness import Draws
 from metarl.train import acting_threads
@@ -92,8 +93,9 @@ def main() -> None:
 
 
 def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns in a fresh process, whose peak memory is its own."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    """What a function returns in a fresh process, whose peak memory is its own, set up as it is
+    for training."""
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=keep_freed_memory) as pool:
         return pool.submit(function, *arguments).result()
 
 

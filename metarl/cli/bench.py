@@ -1,6 +1,7 @@
 """`metarl bench STUDY`: do the jobs of a study that nobody has done yet."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from metarl.cli.common import number, parse, print_json, say, show, table
 from metarl.cli.jobs import Bench, spawn
 from metarl.display import is_lively
 from metarl.errors import UserError, unknown
+from metarl.machine import cores, keep_to, shares
 from metarl.signals import EXIT_CODE, stop_on_signals
 from metarl.study import JOBS, Job, Standing, load, standing
 
@@ -27,7 +29,8 @@ jobs as its STUDY.
 A job whose directory says that it is done is left alone; one that was stopped or killed goes on
 where its run can be resumed. Ctrl-C saves and stops. Start it in several terminals, or on several
 machines with one file system: each takes jobs that nobody else holds. A job that fails is shown
-with its reason and does not stop the others; the next metarl bench tries it again."""
+with its reason and does not stop the others; the next metarl bench tries it again. Most jobs make
+little use of a second core: --jobs 2 does two at a time, each on cores of its own."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Options:
     families: tuple[str, ...] = ()  # only these of the study's families
     agents: tuple[str, ...] = ()  # only these of its labels, or all of an agent that is no label
     seeds: int | None = None  # how many of its seeds, the first ones; all by default
+    jobs: int = 1  # done at a time, each on its share of the cores
     device: str = "cpu"  # torch device of the agents, as cpu or cuda
     root: Path = JOBS  # directory of all jobs
     scores: Path | None = None  # CSV that rows are appended to; experiments/results by default
@@ -56,11 +60,22 @@ def run(argv: list[str]) -> int:
         bench = Bench(options.root, _file(options), options.device,
                       lambda words, folder, lock: spawn(words, folder, lock, shown.draw, stop),
                       shown.say, stop)
-        bench.work(jobs)
+        _work(bench, jobs, options.jobs)
     if stop():
         say("stopped; the same command goes on")
     failed = any(standing(options.root, job).condition == "failed" for job in jobs)
     return _tell(options, jobs, EXIT_CODE if stop() else int(failed))
+
+
+def _work(bench: Bench, jobs: Sequence[Job], at_once: int) -> None:
+    """Do the jobs, so many at a time: each of as many threads takes one that nobody holds, and
+    keeps it and what it starts to cores of its own."""
+    def share(mine: list[int]) -> None:
+        keep_to(mine)
+        bench.work(jobs)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(share, shares(cores(), at_once)))
 
 
 def chosen(jobs: Sequence[Job], options: Options) -> list[Job]:
@@ -74,6 +89,8 @@ def chosen(jobs: Sequence[Job], options: Options) -> list[Job]:
                 raise unknown(f"{kind} of {options.study}", name, known)
     if options.seeds is not None and options.seeds < 1:
         raise UserError("--seeds must be at least 1")
+    if options.jobs < 1:
+        raise UserError("--jobs must be at least 1")
     seeds = sorted({job.seed for job in jobs})[: options.seeds]
     labels, words = {job.name for job in jobs}, {*options.agents}
     return [
