@@ -38,7 +38,7 @@ class Ant(Family):
         spec.modelname = "ant"
         spec.option.timestep = 0.01
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_RK4
-        _touchable(add_scenery(spec, size=20, light=(0.5, -1, 4)), floor=True)
+        _touchable(add_scenery(spec, light=(0.5, -1, 4)), floor=True)
         torso = spec.worldbody.add_body(name="torso", pos=[0, 0, 0.75])
         torso.add_joint(name="root", type=mujoco.mjtJoint.mjJNT_FREE)
         torso.add_camera(name="track", mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,

@@ -103,7 +103,7 @@ def _quaternion(turned: np.ndarray) -> np.ndarray:
 
 
 def _scenery(spec: mujoco.MjSpec, arm: Arm) -> None:
-    floor = add_scenery(spec, size=3, light=(1, -1, 3), spot=True)
+    floor = add_scenery(spec, light=(1, -1, 3), room=3)
     floor.contype = floor.conaffinity = 0
     spec.worldbody.add_camera(name="view")
     reach = arm.goals[0][1]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from metarl.cli.show import _WIDTH, _caption
+from metarl.envs.ant_dir import AntDir
 from metarl.envs.camera import Camera
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.engine import BatchEngine
@@ -94,6 +95,22 @@ def test_an_arrow_shows_how_fast_a_cheetah_is_to_run() -> None:
     camera.close()
     assert (still == without_arrow(model, data)).all()
     assert 0 < (slow != still).any(2).sum() < (fast != still).any(2).sum()
+
+
+@pytest.mark.parametrize("family", [CheetahVel(), AntDir(), HopperParams()], ids=lambda f: f.name)
+def test_a_robot_that_ran_far_still_stands_on_the_floor_above_its_shadow(family: Family) -> None:
+    model, data = BatchEngine(family, 1).row(0)
+    camera = Camera(model)
+    pictures = []
+    for x in (0, 100):  # m
+        data.qpos[0] = x
+        mujoco.mj_forward(model, data)
+        for _ in range(2):  # the floor's middle follows the camera of the picture before
+            picture = camera.picture(model, data)
+        pictures.append(picture.astype(int))
+    camera.close()
+    near, far = pictures
+    assert (abs(near - far).max(2) < 8).mean() > 0.98
 
 
 def without_arrow(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
