@@ -32,6 +32,7 @@ class Parameter:
     possible: Interval = (-float("inf"), float("inf"))  # beyond this a value makes no sense
     values: tuple[float, ...] = ()  # all that it can be, where it is a choice; the first: default
     labels: tuple[str, ...] = ()  # what the values are called, where they are not numbers
+    held_out: tuple[float, ...] = ()  # of the values, those that only test and ood tasks have
 
     def draw(self, u: float, v: float, split: Split) -> float:
         """The value at the uniform numbers u (within an interval) and v (which interval)."""
@@ -43,6 +44,12 @@ class Parameter:
             return (low**2 + (high**2 - low**2) * u) ** 0.5
         return low + (high - low) * u
 
+    def choices(self, split: Split) -> tuple[float, ...]:
+        """The values that tasks of a split have: those held out, or all the others."""
+        if split != "train" and self.held_out:
+            return self.held_out
+        return tuple(value for value in self.values if value not in self.held_out)
+
     def words(self, value: float) -> str:
         """A value as people write it: a label, or a short number."""
         return self.labels[self.values.index(value)] if self.labels else f"{value:.4g}"
@@ -50,7 +57,7 @@ class Parameter:
     @property
     def default(self) -> float:
         """The first choice, or the middle of the train range."""
-        return self.values[0] if self.values else self.draw(0.5, 0.0, "train")
+        return self.choices("train")[0] if self.values else self.draw(0.5, 0.0, "train")
 
 
 @dataclass(frozen=True)
@@ -176,8 +183,9 @@ def draw_task(family: Family, split: Split, index: int, seed: int = 0) -> Tensor
     first = _numbers(family, split, 0, seed) if chooses else own
     for p, (start, _), (u, v) in zip(family.parameters, first, own, strict=True):
         if p.values:
-            values.append(p.values[(turns + int(start * len(p.values))) % len(p.values)])
-            turns //= len(p.values)
+            choices = p.choices(split)
+            values.append(choices[(turns + int(start * len(choices))) % len(choices)])
+            turns //= len(choices)
         else:
             values.append(p.draw(u, v, split))
     return torch.tensor(values, dtype=torch.float64)
@@ -217,7 +225,9 @@ def parse_task(
         if name not in known:
             raise unknown(f"parameter of {family.name}", name, known)
         index, parameter = known[name]
-        task[index] = _value(parameter, text, warn)
+        task[index] = value = _value(parameter, text, warn)
+        if value in parameter.held_out:
+            warn(f"{name}={text} was held out of training")
     return task
 
 

@@ -23,6 +23,7 @@ from metarl.envs.gripper import CLOSING, FORCE, STIFFNESS, add_gripper
 from metarl.envs.objects import (
     HEIGHT,
     SHAPES,
+    Shape,
     add_object,
     hidden_parameters,
     parts,
@@ -46,6 +47,7 @@ _OPEN = 0.078  # m between the fingers at the start, at scale 1: just off their 
 class Lift(Tabletop):
     """An arm with a parallel gripper that must grasp and raise an object it has never met."""
 
+    held_out: tuple[Shape, ...] = ()  # shapes that train tasks lack, and all other tasks have
     gentle: bool = True  # success asks for a gentle grip as well as for height
     horizon: int = 120  # control steps of an episode (6 s)
 
@@ -59,7 +61,7 @@ class Lift(Tabletop):
         """What varies: the object's size and mass go with the arm's."""
         scale = self.body.scale
         return (
-            shape_parameter(),
+            shape_parameter(self.held_out),
             *hidden_parameters(scale, size=(0.02, 0.03), larger=(0.03, 0.035), heaviest=1.0,
                                friction=(0.3, 0.8), other=(0.2, 0.3)),
         )

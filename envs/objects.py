@@ -6,14 +6,17 @@ a shape does not need hide inside it. Sizes come in steps, since meshes are comp
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import mujoco
 import numpy as np
 from torch import Tensor
 
 from metarl.envs.family import Interval, Parameter
+from metarl.errors import UserError, unknown
 
-SHAPES = ("box", "cylinder", "capsule", "ellipsoid", "L", "wedge", "ring")
+Shape = Literal["box", "cylinder", "capsule", "ellipsoid", "L", "wedge", "ring"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)
 HEIGHT = 0.6  # half of an object's height, of half of its width
 _PARTS = 8
 _STEP = 0.0025  # m, between two sizes, times the scale
@@ -37,11 +40,18 @@ class _Part:
     share: float = 1.0  # of the volume, to split the mass by
 
 
-def shape_parameter() -> Parameter:
-    """The hidden shape, by name."""
+def shape_parameter(held_out: tuple[Shape, ...]) -> Parameter:
+    """The hidden shape, by name. Raises UserError where shapes that are `held_out` do not exist, or
+    leave none to train with."""
+    for name in held_out:
+        if name not in SHAPES:
+            raise unknown("shape", name, SHAPES)
+    if len(set(held_out)) == len(SHAPES):
+        raise UserError("every shape is held out; leave some to train with")
     return Parameter(
         "shape", "", "the object's shape", (0.0, len(SHAPES) - 1.0),
         values=tuple(float(i) for i in range(len(SHAPES))), labels=SHAPES,
+        held_out=tuple(float(i) for i, name in enumerate(SHAPES) if name in held_out),
     )
 
 

@@ -16,6 +16,7 @@ from metarl.envs.arm_model import GREY, add_sensor, arm_spec
 from metarl.envs.family import Frame, Parameter, Random, Start
 from metarl.envs.objects import (
     SHAPES,
+    Shape,
     add_object,
     hidden_parameters,
     parts,
@@ -34,6 +35,7 @@ _NEAR = 0.03  # m, success, at scale 1
 class Push(Tabletop):
     """An arm that must push an object it has never met to a hidden place."""
 
+    held_out: tuple[Shape, ...] = ()  # shapes that train tasks lack, and all other tasks have
     horizon: int = 150  # control steps of an episode (7.5 s)
 
     name = "push"
@@ -49,7 +51,7 @@ class Push(Tabletop):
                       (x + 0.1 * scale, x + 0.2 * scale), physics=False, possible=(-1.2, 1.2)),
             Parameter("goal_y", "m", "goal, left of the base", (-0.15 * scale, 0.15 * scale),
                       physics=False, possible=(-1.2, 1.2)),
-            shape_parameter(),
+            shape_parameter(self.held_out),
             *hidden_parameters(scale, size=(0.03, 0.045), larger=(0.045, 0.055), heaviest=1.2,
                                friction=(0.2, 0.6), other=(0.6, 0.8)),
         )

@@ -17,6 +17,7 @@ import metarl
 from metarl import api, checkpoint
 from metarl.__main__ import VERBS, main
 from metarl.cli.adapt import adapt
+from metarl.cli.common import split_family
 from metarl.envs.family import parse_task
 from metarl.errors import DamagedFile, UserError
 from metarl.run import Run, find
@@ -54,6 +55,16 @@ def imported_by(*words: str) -> set[str]:
         check=True,
     )
     return set(answer.stderr.split())
+
+
+@pytest.mark.parametrize(("words", "rest", "own"), [
+    ("lift --family.held-out ring wedge --rows 2", "lift --rows 2", "--family.held-out ring wedge"),
+    ("--family.arm ur5e lift", "lift", "--family.arm ur5e"),
+    ("lift --family.arm=ur5e extra", "lift extra", "--family.arm=ur5e"),
+    ("lift --family.no-gentle --out a.png", "lift --out a.png", "--family.no-gentle"),
+])
+def test_a_familys_own_options_are_told_apart(words: str, rest: str, own: str) -> None:
+    assert split_family(words.split()) == (rest.split(), own.split())
 
 
 @pytest.mark.parametrize("word", ["--help", "--version"])

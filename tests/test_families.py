@@ -24,13 +24,17 @@ from metarl.envs.family import (
     Frame,
     Parameter,
     Random,
+    Split,
     default_task,
     named_task,
     parse_task,
     sample_tasks,
 )
 from metarl.envs.hopper_params import HopperParams
+from metarl.envs.lift import Lift
+from metarl.envs.objects import SHAPES
 from metarl.envs.planar import Planar
+from metarl.envs.push import Push
 from metarl.envs.reach import Reach
 from metarl.envs.walker_params import WalkerParams
 from metarl.envs.worlds import Worlds
@@ -66,6 +70,38 @@ def test_ood_tasks_lie_in_the_ood_ranges_and_beyond_the_train_range(family: Fami
         assert all(part.any() for part in inside)
         for low, high in parameter.ood:
             assert high <= parameter.train[0] or low >= parameter.train[1]
+
+
+@pytest.mark.parametrize("cls", [Push, Lift])
+def test_shapes_that_are_held_out_of_training_are_those_of_the_other_tasks(
+    cls: type[Push | Lift],
+) -> None:
+    family = cls(held_out=("ring", "capsule"))
+    column = [p.name for p in family.parameters].index("shape")
+
+    def shapes(split: Split) -> list[str]:
+        tasks = sample_tasks(family, split, 30)
+        return [SHAPES[int(number)] for number in tasks[:, column]]
+
+    assert set(shapes("train")) == {"box", "cylinder", "ellipsoid", "L", "wedge"}
+    assert [shapes("train").count(name) for name in ("box", "wedge")] == [6, 6]
+    assert set(shapes("test")) == set(shapes("ood")) == {"ring", "capsule"}
+    warnings: list[str] = []
+    parse_task(family, ["shape=ring"], warnings.append)
+    parse_task(family, ["shape=box"], refuse)
+    assert warnings == ["shape=ring was held out of training"]
+
+
+def test_a_task_by_default_has_a_shape_of_training() -> None:
+    family = Lift(held_out=("box", "cylinder"))
+    assert named_task(family, default_task(family))["shape"] == 2  # the capsule
+
+
+def test_shapes_to_hold_out_must_exist_and_leave_some() -> None:
+    with pytest.raises(UserError, match="unknown shape 'rin'; did you mean ring"):
+        _ = Lift(held_out=("rin",)).parameters  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="every shape is held out; leave some"):
+        _ = Push(held_out=SHAPES).parameters
 
 
 def test_splits_and_seeds_share_no_task_and_larger_sets_begin_with_smaller_ones(

@@ -1,6 +1,7 @@
 """The arm families, against what brackets the agents: success after 1, 2 and 3 episodes, of
 `lift` after up to 5. There, PEARL is also trained with an expert's episodes at the beginning of a
 quarter of its trials: then one may show it how (python -m experiments.benchmarks.demonstrations).
+With "held-out shapes" it is judged on shapes that it never met, and a hard grip is no failure.
 
     metarl bench arms [--families reach insert push lift] [--agents pearl rl2 ...] [--seeds 3]
 
@@ -17,4 +18,7 @@ STUDY = [
     *grid(_AGENTS, ["lift"], episodes=5),
     *grid(["pearl"], ["lift"], episodes=5, label="pearl (demonstrations)",
           flags=("--trial.demonstrations", "0.25")),
+    *grid(["pearl"], ["lift"], episodes=5, label="pearl (held-out shapes)",
+          flags=("--trial.demonstrations", "0.25", "--family.no-gentle", "--steps", "864000",
+                 "--family.held-out", "capsule", "wedge")),
 ]

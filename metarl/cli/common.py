@@ -54,18 +54,23 @@ def parse(verb: str, cls: type[T], argv: list[str], description: str) -> T:
 
 
 def split_family(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The words of a command line without those of the family's own options, and these."""
-    rest, own = [], []
-    words = iter(argv)
-    for word in words:
-        if not word.startswith("--family."):
+    """The words of a command line without those of the family's own options, and these.
+
+    An option has the words up to the next one; or one word, where FAMILY may still follow it.
+    """
+    rest, own, left = list[str](), list[str](), 0.0  # words that the option may still have
+    for word in argv:
+        if word.startswith("--"):
+            left = 0.0
+            if word.startswith("--family.") and "=" not in word:
+                left = math.inf if rest and not rest[0].startswith("-") else 1
+            (own if word.startswith("--family.") else rest).append(word)
+        elif left:
+            left -= 1
+            own.append(word)
+        else:
             rest.append(word)
-            continue
-        own.append(word)
-        if "=" not in word:
-            value = next(words, "--")
-            (rest if value.startswith("--") else own).append(value)
-    return [word for word in rest if word != "--"], own
+    return rest, own
 
 
 def build_family(verb: str, cls: Any, own: list[str]) -> Any:

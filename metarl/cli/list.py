@@ -65,7 +65,7 @@ def parameters(family: Any) -> Any:
         shown.columns[column].justify = "left"
     for p in family.parameters:
         shown.add_row(p.name, p.unit, _range(p),
-                      ", ".join(map(_interval, p.ood)) or "as train", p.meaning)
+                      _others(p) or "as train", p.meaning)
     return shown
 
 
@@ -73,9 +73,16 @@ def _interval(interval: Interval) -> str:
     return f"{interval[0]:.3g} … {interval[1]:.3g}"
 
 
+def _others(parameter: Parameter) -> str:
+    """What only tasks beyond training have."""
+    if parameter.held_out:
+        return ", ".join(map(parameter.words, parameter.held_out)) + "; test too"
+    return ", ".join(map(_interval, parameter.ood))
+
+
 def _range(parameter: Parameter) -> str:
     if parameter.values:
-        return ", ".join(map(parameter.words, parameter.values))
+        return ", ".join(map(parameter.words, parameter.choices("train")))
     scale = {"uniform": "", "log-uniform": " (log)", "disc": " (by area)"}
     return _interval(parameter.train) + scale[parameter.distribution]
 
@@ -92,7 +99,8 @@ def as_json(family: Any) -> dict[str, Any]:
         "horizon": family.horizon, "control_step_s": family.control_step,
         "parameters": [
             {"name": p.name, "unit": p.unit, "meaning": p.meaning, "train": p.train, "ood": p.ood,
-             "distribution": p.distribution, "values": p.labels or p.values}
+             "distribution": p.distribution, "values": p.labels or p.values,
+             "held_out": [p.words(value) for value in p.held_out]}
             for p in family.parameters
         ],
     }
