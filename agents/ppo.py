@@ -32,7 +32,7 @@ class Config:
     epochs: int = 2  # passes over an iteration's trials
     minibatches: int = 4  # gradient steps of a pass, each on a share of the rows
     clip: float = 0.2  # how far a ratio of likelihoods may lead away from 1
-    entropy: float = 1e-3  # weight of the entropy bonus
+    entropy: float = 1e-3  # weight of the entropy bonus, where the noise is below what it was
     value: float = 0.5  # weight of the value's squared error
     max_gradient: float = 0.5  # norm that the gradient is clipped to
 
@@ -112,10 +112,12 @@ def loss(
     gain = torch.minimum(ratio * lived.advantage, clipped * lived.advantage)
     error = 0.5 * (value - lived.target).square().mean()
     entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
+    # Noise is kept from fading, not made: a robot that runs fast falls by more than it began with.
+    bonus = log_std.clamp(max=math.log(c.std)).sum()
     with torch.no_grad():
         beyond = ((ratio - 1).abs() > c.clip).float().mean()
         explained = 1 - 2 * error / lived.target.var()
-    return c.value * error - gain.mean() - c.entropy * entropy, {
+    return c.value * error - gain.mean() - c.entropy * bonus, {
         "loss/value": error.detach(), "policy/entropy": entropy.detach(),
         "policy/clipped": beyond, "health/explained_variance": explained,
     }

@@ -43,7 +43,7 @@ class Config(ppo.Config):
     episodes: int = 2  # episodes of a trial
     rate: float = 7e-4  # Adam's step
     epochs: int = 4  # passes over an iteration's trials
-    entropy: float = 5e-3  # weight of the entropy bonus
+    entropy: float = 5e-3  # weight of the entropy bonus, where the noise is below what it was
     minibatches: int = 16  # gradient steps of a pass, each on a share of the trials' parts
     memory: Literal["gru", "transformer"] = "gru"  # what remembers the trial
     state: int = 64  # numbers in the memory's state

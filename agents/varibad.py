@@ -98,7 +98,10 @@ class Varibad:
         acting = [*self.actor.parameters(), *self.critic.parameters()]
         self.optimizer = torch.optim.Adam(acting, c.rate, eps=1e-5, fused=True)
         knowing = [*self.encoder.parameters(), *self.decoders.parameters()]
-        self.encoder_optimizer = torch.optim.Adam(knowing, c.encoder_rate, fused=True)
+        # A short memory for the size of gradients: where they have long been small, one large
+        # gradient would else be a step thrice as long, which throws every belief off.
+        self.encoder_optimizer = torch.optim.Adam(
+            knowing, c.encoder_rate, betas=(0.9, 0.99), fused=True)
         self.trials = Trials(length, width, c.buffer, device)
 
     def _head(

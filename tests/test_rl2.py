@@ -1,5 +1,6 @@
 """RL2's memory and its PPO over whole trials, against arithmetic done by hand."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from test_agents import Line, lived, tiny
 
 from metarl.agent import Shapes
+from metarl.agents import ppo
 from metarl.agents.ppo import discounted_sums, log_likelihood, reward_scale
 from metarl.agents.rl2 import Config, Rl2
 from metarl.collect import Tasks, collect
@@ -81,6 +83,18 @@ def test_no_gradient_follows_a_ratio_that_has_gone_too_far() -> None:
     # What remains is the entropy's own: its derivative by a log-deviation is 1.
     assert agent.actor.log_std.grad.tolist() == pytest.approx(
         [-agent.config.entropy] * 2, rel=1e-3)
+
+
+def test_the_entropy_bonus_holds_noise_up_and_does_not_raise_it_above_what_it_was() -> None:
+    log_std = (torch.tensor([0.1, -0.1]) + math.log(0.3)).requires_grad_()
+    mean, nothing = torch.zeros(4, 2, 2), torch.zeros(4, 2)
+    known = log_likelihood(mean, mean, log_std).detach()
+    judged = ppo.Judged(mean, known, advantage=nothing, target=torch.arange(8.0).view(4, 2))
+    config = ppo.Config(std=0.3, entropy=0.02)
+    loss, _ = ppo.loss((mean, log_std), nothing, judged, config)
+    loss.backward()
+    assert log_std.grad is not None
+    assert log_std.grad.tolist() == pytest.approx([0.0, -0.02])
 
 
 def test_rewards_are_scaled_by_the_deviation_of_their_discounted_sums() -> None:
