@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 LOG_STD = (-5.0, 2.0)  # below, float32 ratios overflow; above, a Gaussian leaves any action range
+_CACHED = 512  # rows whose hidden layers fit into a core's cache
 
 
 def mlp(sizes: list[int], generator: torch.Generator, activation: type[nn.Module]) -> nn.Sequential:
@@ -61,6 +62,13 @@ class TwinCritic(nn.Module):
             h = torch.baddbmm(b, h, w)
             h = nn.functional.layer_norm(h, h.shape[-1:]).relu_()
         return torch.baddbmm(bias, h, weight).squeeze(-1)
+
+
+def by_parts(network: nn.Module, x: Tensor, dim: int) -> Tensor:
+    """A network's output for x (B, I), whose rows are those of `dim`. On a CPU a part of the rows
+    at a time: each layer then finds the last one's output in a cache, not in memory."""
+    rows = _CACHED if x.device.type == "cpu" else max(1, len(x))
+    return torch.cat([network(part) for part in x.split(rows)], dim)
 
 
 class Normalizer(nn.Module):

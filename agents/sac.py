@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.networks import LOG_STD, TwinCritic, mlp, squashed_gaussian
+from metarl.agents.networks import LOG_STD, TwinCritic, by_parts, mlp, squashed_gaussian
 
 Log = dict[str, Tensor]  # numbers to log
 Loss = tuple[Tensor, Log]
@@ -72,7 +72,7 @@ def act(actor: nn.Module, known: Known, noise: Tensor | None) -> Tensor:
 
 def _gaussian(actor: nn.Module, known: Known) -> tuple[Tensor, Tensor]:
     """Mean and logarithm of the deviation (B, A), before tanh."""
-    mean, log_std = actor(torch.cat(known, 1)).chunk(2, 1)
+    mean, log_std = by_parts(actor, torch.cat(known, 1), 0).chunk(2, 1)
     return mean, log_std.clamp(*LOG_STD)
 
 
@@ -119,7 +119,7 @@ def policy_loss(nets: Networks, config: Config, known: Known, rng: torch.Generat
 
 def _values(critic: TwinCritic, known: Known, action: Tensor) -> Tensor:
     obs, belief = known
-    return critic(torch.cat([obs, action, belief], 1))  # (2, B)
+    return by_parts(critic, torch.cat([obs, action, belief], 1), 1)  # (2, B)
 
 
 def descend(

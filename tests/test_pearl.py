@@ -8,7 +8,7 @@ import torch
 
 from metarl.agent import Shapes
 from metarl.agents import gaussian
-from metarl.agents.networks import Normalizer, TwinCritic, squashed_gaussian
+from metarl.agents.networks import Normalizer, TwinCritic, by_parts, mlp, squashed_gaussian
 from metarl.agents.pearl import Config, Pearl
 from metarl.agents.replay import Replay, Transitions
 from metarl.errors import UserError
@@ -296,3 +296,16 @@ def test_the_likelihood_of_a_squashed_gaussian_is_torchs_own():
         torch.distributions.Normal(mean, log_std.exp()), torch.distributions.TanhTransform()
     )
     torch.testing.assert_close(log_likelihood, own.log_prob(action).sum(1))
+
+
+def test_rows_taken_part_by_part_have_the_values_and_gradients_of_all_at_once() -> None:
+    rng = torch.Generator().manual_seed(0)
+    actor, critic = mlp([3, 8, 2], rng, torch.nn.ReLU), TwinCritic(3, 8, 2, rng)
+    x = torch.randn(1100, 3, generator=rng)  # two parts and a rest
+    for network, rows in ((actor, 0), (critic, 1)):
+        found, expected = by_parts(network, x, rows), network(x)
+        torch.testing.assert_close(found, expected)
+        weights = list(network.parameters())
+        torch.testing.assert_close(torch.autograd.grad(found.square().sum(), weights),
+                                   torch.autograd.grad(expected.square().sum(), weights))
+    assert by_parts(critic, x[:0], 1).shape == (2, 0)

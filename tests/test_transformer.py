@@ -121,7 +121,7 @@ def test_a_packed_belief_goes_on_as_the_one_that_was_packed() -> None:
 
 
 def test_it_goes_on_bit_for_bit_from_a_stored_state() -> None:
-    made, successor = agent(), agent(std=0.5)
+    made, successor = agent(), Rl2(agent().config, SHAPES, 1, CPU)  # of other weights
     made.learn(lived(made), 0, 0)
     successor.load_state({name: tensor.clone() for name, tensor in made.state().items()})
     for each in (made, successor):
