@@ -3,7 +3,8 @@
     metarl bench cheetah_dir [--agents pearl ...] [--seeds 3] [--device cuda]
 
 It trains and judges on the same two tasks: adaptation, not generalisation. `pearl (entropy 1)` aims
-at half the entropy of the policy that `pearl` does, as soft actor-critic's authors do.
+at half the entropy of the policy that `pearl` does, as soft actor-critic's authors do; `pearl (2600
+updates)` takes twice its gradient steps for each env step.
 """
 
 from metarl.study import grid
@@ -11,4 +12,7 @@ from metarl.study import grid
 STUDY = [
     *grid(["pearl", "blind", "finetune", "scratch", "oracle"], ["cheetah-dir"]),
     *grid(["pearl"], ["cheetah-dir"], label="pearl (entropy 1)", flags=("--config.entropy", "1")),
+    *grid(["pearl"], ["cheetah-dir"], label="pearl (2600 updates)",
+          flags=("--config.updates", "2600", "--config.anneal", "468000",
+                 "--config.encoder-anneal", "93600")),
 ]
