@@ -25,6 +25,7 @@ from metarl.envs.objects import (
     SHAPES,
     Shape,
     add_object,
+    check_held_out,
     hidden_parameters,
     parts,
     resting_heights,
@@ -55,6 +56,9 @@ class Lift(Tabletop):
     commands = 5  # the tool's velocity along x, y and z, its spin, and the gripper's opening
     hold = 10  # 0.5 s
     tip = (0.0, 0.0, _START)
+
+    def __post_init__(self) -> None:
+        check_held_out(self.held_out)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]

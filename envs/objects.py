@@ -40,14 +40,17 @@ class _Part:
     share: float = 1.0  # of the volume, to split the mass by
 
 
-def shape_parameter(held_out: tuple[Shape, ...]) -> Parameter:
-    """The hidden shape, by name. Raises UserError where shapes that are `held_out` do not exist, or
-    leave none to train with."""
-    for name in held_out:
+def check_held_out(shapes: tuple[str, ...]) -> None:
+    """Raises UserError where a shape to hold out does not exist, or none is left to train with."""
+    for name in shapes:
         if name not in SHAPES:
             raise unknown("shape", name, SHAPES)
-    if len(set(held_out)) == len(SHAPES):
+    if len(set(shapes)) == len(SHAPES):
         raise UserError("every shape is held out; leave some to train with")
+
+
+def shape_parameter(held_out: tuple[Shape, ...]) -> Parameter:
+    """The hidden shape, by name."""
     return Parameter(
         "shape", "", "the object's shape", (0.0, len(SHAPES) - 1.0),
         values=tuple(float(i) for i in range(len(SHAPES))), labels=SHAPES,

@@ -18,6 +18,7 @@ from metarl.envs.objects import (
     SHAPES,
     Shape,
     add_object,
+    check_held_out,
     hidden_parameters,
     parts,
     resting_heights,
@@ -41,6 +42,9 @@ class Push(Tabletop):
     name = "push"
     commands = 2  # the tool's velocity along x and y, of SPEED
     tip = (-0.1, 0.0, _TIP)
+
+    def __post_init__(self) -> None:
+        check_held_out(self.held_out)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]

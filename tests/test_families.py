@@ -99,9 +99,9 @@ def test_a_task_by_default_has_a_shape_of_training() -> None:
 
 def test_shapes_to_hold_out_must_exist_and_leave_some() -> None:
     with pytest.raises(UserError, match="unknown shape 'rin'; did you mean ring"):
-        _ = Lift(held_out=("rin",)).parameters  # pyright: ignore[reportArgumentType]
+        Lift(held_out=("rin",))  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="every shape is held out; leave some"):
-        _ = Push(held_out=SHAPES).parameters
+        Push(held_out=SHAPES)
 
 
 def test_splits_and_seeds_share_no_task_and_larger_sets_begin_with_smaller_ones(
