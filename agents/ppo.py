@@ -91,6 +91,10 @@ def judged(
     advantage = gae(
         reward, value[:-1], value[1:], terminated, terminated, config.discount, config.decay)
     target = advantage + value[:-1]
+    # Where an episode ends all rows are in for the same surprise: the value, which sees no clock,
+    # falls as they begin anew. What rows share at a time says nothing of the actions of any.
+    if advantage.shape[1] > 1:
+        advantage = advantage - advantage.mean(1, keepdim=True)
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     return Judged(action, log_likelihood(action, *policy), advantage, target)
 

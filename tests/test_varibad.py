@@ -220,7 +220,7 @@ def test_after_training_the_second_episode_knows_where_to_go() -> None:
     agent = Varibad(Config(**SMALL, rate=3e-3, std=0.5, epochs=8, updates=30), SHAPES, 0, CPU)
     tasks = torch.linspace(-1, 1, 32)[:, None].double()
     worlds = Line(64)
-    for iteration in range(22):
+    for iteration in range(30):
         draws = Draws.of(0, iteration, 32, 2)
         trial, _ = collect(worlds, agent, Tasks(tasks, torch.arange(32), 2), 2, draws)
         agent.learn(trial, 0, iteration)
