@@ -7,15 +7,17 @@ Learning via Probabilistic Context Variables" (ICML 2019).
 
 Differences: the prior is a factor of the product; there is no value network, the temperature is
 learned (Haarnoja et al. 2018), the critics are layer-normalised and the policy is updated less
-often than they are (Fujimoto et al. 2018, TD3). The encoder learns from the rewards that z must
-predict, as VariBAD's does (Zintgraf et al. 2020), not from the critics, and its steps shrink first,
-so that policy and critics soon see a z that stands still. They get the belief of whole recent
-trials, the predictor that of a trial's beginning, as at any moment of a trial. Factors may have a
-full covariance; judged, the agent acts on the belief's mean once an episode is over.
+often than they are (Fujimoto et al. 2018, TD3). The encoder learns from what z must predict, that
+is rewards and if asked observations, as VariBAD's does (Zintgraf et al. 2020), not from the
+critics, and its steps shrink first, so that policy and critics soon see a z that stands still. They
+get the belief of whole recent trials, the predictors that of a trial's beginning, as at any moment
+of a trial. Factors may have a full covariance; judged, the agent acts on the belief's mean once an
+episode is over.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -32,7 +34,8 @@ from metarl.trial import Steps, Trial
 
 _ACTS = ("normalizer", "encoder", "actor")  # what a policy consists of
 _LEARNS = (  # what else training needs
-    "critic", "target", "predictor", "log_temperature", "updates", "optimizer", "replay",
+    "critic", "target", "predictors", "changes", "log_temperature", "updates", "optimizer",
+    "replay",
 )
 
 
@@ -45,20 +48,21 @@ class Config(sac.Config):
     encoder_hidden: int = 64  # units of a layer of the encoder
     encoder_layers: int = 2  # hidden layers of the encoder
     context_next_obs: bool = False  # the encoder sees next_obs; needed where dynamics vary
+    decode_states: bool = False  # z must predict observations, not rewards alone; the same
     tasks: int = 20  # train tasks of an iteration
     episodes: int = 2  # episodes of a trial: the first from the prior
     updates: int = 1100  # gradient steps of the critics in an iteration
-    encoder_every: int = 4  # the same for one of encoder and predictor
+    encoder_every: int = 4  # the same for one of encoder and predictors
     batch_tasks: int = 16  # tasks of a gradient step
     batch: int = 16  # transitions per task of a gradient step
     context: int = 32  # transitions per task that the belief is inferred from
     recent: int = 2  # newest trials of a task that the context is drawn from
     capacity: int = 20_000  # transitions kept per task
-    encoder_rate: float = 2e-3  # Adam step of the encoder and the reward predictor
+    encoder_rate: float = 2e-3  # Adam step of the encoder and the predictors
     anneal: int = 0  # critics' steps in which Adam's steps shrink to a tenth; 0: they never do
-    encoder_anneal: int = 0  # the same for the encoder and the predictor: z must settle early
+    encoder_anneal: int = 0  # the same for the encoder and the predictors: z must settle early
     kl: float = 1e-4  # weight of KL(belief || prior) beside the squared error of predicted rewards
-    predictor_hidden: int = 64  # units of a layer of the reward predictor
+    predictor_hidden: int = 64  # units of a layer of a predictor
 
 
 class Belief(NamedTuple):
@@ -88,12 +92,15 @@ class Pearl:
         self.encoder = Encoder(context, hidden, c.latent, c.factor_rank, rng).to(device)
         self.nets = sac.networks(c, shapes.obs + c.latent, shapes.action, rng, device)
         self.actor, self.critic, self.target, self.log_temperature = self.nets
-        self.predictor = mlp(
-            [2 * shapes.obs + shapes.action + c.latent, c.predictor_hidden, c.predictor_hidden, 1],
-            rng, nn.SiLU,
-        ).to(device)
+        told, hidden = shapes.obs + shapes.action + c.latent, [c.predictor_hidden] * 2
+        made = partial(mlp, generator=rng, activation=nn.SiLU)
+        predictors = {"reward": made([told + shapes.obs, *hidden, 1])}
+        if c.decode_states:
+            predictors["change"] = made([told, *hidden, shapes.obs])
+        self.predictors = nn.ModuleDict(predictors).to(device)
+        self.changes = Normalizer(shapes.obs).to(device)  # of observations within a step
         self._groups = {
-            "encoder": [*self.encoder.parameters(), *self.predictor.parameters()],
+            "encoder": [*self.encoder.parameters(), *self.predictors.parameters()],
             "critic": [*self.critic.parameters()],
             "policy": [*self.actor.parameters(), self.log_temperature],
         }
@@ -158,6 +165,7 @@ class Pearl:
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         self.replay.add(trial)
         self.normalizer.update(trial.obs)
+        self.changes.update(trial.next_obs - trial.obs)
         self._anneal()
         rng = torch_generator(seed, iteration, Role.LEARN, self.device)
         c, logs = self.config, []
@@ -181,8 +189,8 @@ class Pearl:
         order = torch.rand(count, len(filled), generator=rng, device=self.device).argsort(1)
         order = order.repeat(1, -(-c.batch_tasks // len(filled)))  # fewer tasks come up again
         tasks = filled[order[:, : c.batch_tasks]]  # (count, K)
-        sample = self.replay.sample(tasks.flatten(), c.batch, rng)[0].map_obs(self.normalizer)
-        packed = sample.packed.view(count, -1, sample.packed.shape[-1])  # (count, B, F)
+        raw = self.replay.sample(tasks.flatten(), c.batch, rng)[0]
+        packed = raw.map_obs(self.normalizer).packed.view(count, -1, self.replay.width)
         hypotheses = self._inferred(tasks.flatten(), rng).repeat_interleave(c.batch, 0)
         logs = []
         for i, z in enumerate(hypotheses.view(count, -1, c.latent)):
@@ -194,7 +202,7 @@ class Pearl:
             # At a z that is inferred, not moved.
             losses = {"critic": sac.critic_loss(self.nets, known, batch.action, target)}
             if i == 0:
-                losses["encoder"] = self._encoder_loss(tasks[0], batch, rng)
+                losses["encoder"] = self._encoder_loss(tasks[0], batch, raw, rng)
             if (first + i) % c.policy_every == 0:
                 losses["policy"] = sac.policy_loss(self.nets, c, known, rng)
             finite, log = sac.descend(self.optimizer, self._groups, losses, c.max_gradient)
@@ -212,16 +220,23 @@ class Pearl:
         noise = torch.randn(belief[1].shape, generator=rng, device=self.device)
         return gaussian.sample(*belief, noise)
 
-    def _encoder_loss(self, tasks: Tensor, batch: Transitions, rng: torch.Generator) -> sac.Loss:
-        """The error of the rewards that a belief's mean predicts, and its KL to the prior."""
+    def _encoder_loss(
+        self, tasks: Tensor, batch: Transitions, raw: Transitions, rng: torch.Generator
+    ) -> sac.Loss:
+        """The errors of what a belief's mean predicts of a batch, which `raw` begins with as it was
+        before it was normalised, and its KL to the prior."""
         c, length = self.config, self.config.episodes * self.shapes.horizon
         belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
         mean, root = gaussian.solved(*belief)
-        z = mean.repeat_interleave(c.batch, 0)
-        inputs = torch.cat([batch.obs, batch.action, batch.next_obs, z], 1)
-        surprise = (self.predictor(inputs).squeeze(1) - batch.reward).square().mean()
+        told, z = [batch.obs, batch.action], mean.repeat_interleave(c.batch, 0)
+        rewards = self.predictors["reward"](torch.cat([*told, batch.next_obs, z], 1)).squeeze(1)
+        errors = {"loss/prediction": (rewards - batch.reward).square().mean()}
+        if c.decode_states:
+            changes = self.changes((raw.next_obs - raw.obs).flatten(0, 1)[: len(z)])
+            expected = self.predictors["change"](torch.cat([*told, z], 1))
+            errors["loss/change"] = (expected - changes).square().mean()
         kl = gaussian.kl_to_prior(mean, root).mean()
-        return surprise + c.kl * kl, {"loss/prediction": surprise, "loss/kl": kl}
+        return sum(errors.values(), start=c.kl * kl), errors | {"loss/kl": kl}
 
     # Parts.
 

@@ -2,8 +2,9 @@
 
 A GRU reads observations, actions, rewards and where episodes end, and keeps its state from one
 episode of a trial to the next; policy and critics see the observation beside that state. Whole
-trials are replayed. A trial is one long episode: values run across the ends of its episodes. Ni et
-al., "Recurrent Model-Free RL Can Be a Strong Baseline for Many POMDPs" (ICML 2022).
+trials are replayed. A trial is one long episode: values run across the time limits of its episodes,
+but not across a fall. Ni et al., "Recurrent Model-Free RL Can Be a Strong Baseline for Many POMDPs"
+(ICML 2022).
 
 Differences: one GRU, which learns from the critics alone and has its own slow target, serves both
 policy and critics, not one each. It is unrolled for one gradient step of the critics in a few; the
@@ -63,6 +64,7 @@ class Moments(NamedTuple):
     state: Tensor  # (B, S)
     action: Tensor  # (B, A)
     reward: Tensor  # (B,)
+    terminated: Tensor  # (B,) 1 where the task itself ended, as by a fall
     next_obs: Tensor  # (B, O) what the policy saw next, after an episode's end that of another
     next_state: Tensor  # (B, S) of the slow memory
 
@@ -94,7 +96,8 @@ class RecurrentSac:
             {"params": memory, "lr": c.memory_rate}, {"params": critic, "lr": c.critic_rate},
             {"params": policy, "lr": c.actor_rate},
         ], fused=True)
-        self.trials = Trials(c.episodes * shapes.horizon + 1, width, c.buffer, device)
+        self._widths = [shapes.obs, shapes.action, 1, 1, 1]  # of a packed step's parts
+        self.trials = Trials(c.episodes * shapes.horizon + 1, width + 1, c.buffer, device)
 
     # Acting.
 
@@ -111,17 +114,15 @@ class RecurrentSac:
         return Belief(self.memory(inputs[None], belief.state)[0])
 
     def _packed(self, steps: Steps | Trial) -> Tensor:
-        """What is kept of steps (..., F): observation, action, reward, whether an episode ends."""
-        rest = torch.stack([steps.reward, steps.last.float()], -1)
+        """What is kept of steps (..., F): observation, action, reward, whether an episode ends, and
+        whether the task itself ended it."""
+        rest = torch.stack([steps.reward, steps.last.float(), steps.terminated.float()], -1)
         return torch.cat([steps.obs, steps.action, rest], -1).to(self.device)
 
     def _read(self, packed: Tensor) -> Tensor:
         """The same steps (..., F) as the memory reads them, normalised."""
-        obs, action, reward, last = self._parts(packed)
+        obs, action, reward, last, _ = packed.split(self._widths, -1)
         return torch.cat([self.normalizer(obs), action, self.rewards(reward), last], -1)
-
-    def _parts(self, packed: Tensor) -> tuple[Tensor, ...]:
-        return packed.split([self.shapes.obs, self.shapes.action, 1, 1], -1)
 
     # Learning.
 
@@ -142,7 +143,7 @@ class RecurrentSac:
         finite = packed.isfinite().all(2).all(0)
         packed = packed[:, finite]
         if finite.any():
-            obs, _, reward, _ = self._parts(packed[:-1])
+            obs, _, reward, *_ = packed[:-1].split(self._widths, -1)
             self.normalizer.update(obs)
             self.rewards.update(reward)
             self.trials.add(packed)
@@ -171,20 +172,21 @@ class RecurrentSac:
 
     def _unrolled(self, trials: Tensor) -> Moments:
         """All moments of some trials (T + 1, B, F), with states that gradients flow through."""
-        obs, action, reward, _ = self._parts(trials)
+        obs, action, reward, _, terminated = trials.split(self._widths, -1)
         obs, inputs = self.normalizer(obs), self._read(trials[:-1])
         states = self.memory.trial(inputs)
         with torch.no_grad():
             slow = self.target_memory.trial(inputs)
-        parts = (obs[:-1], states[:-1], action[:-1], reward[:-1], obs[1:], slow[1:])
-        moments = Moments(*(x.flatten(0, 1) for x in parts))
-        return moments._replace(reward=moments.reward.squeeze(1))
+        rewarded, ended = reward[:-1, :, 0], terminated[:-1, :, 0]
+        parts = (obs[:-1], states[:-1], action[:-1], rewarded, ended, obs[1:], slow[1:])
+        return Moments(*(x.flatten(0, 1) for x in parts))
 
     def _step(self, number: int, lived: Moments, rng: torch.Generator) -> sac.Log:
         c, following = self.config, (lived.next_obs, lived.next_state)
-        # A trial goes on where an episode ends, and is cut off, not over, at its own end.
-        never = torch.zeros_like(lived.reward)
-        target = sac.bellman_target(self.nets, c, lived.reward, never, following, rng)
+        # A trial goes on where an episode meets its time limit, and is cut off, not over, at its
+        # own end. A fall ends it: who falls must not look forward to the next episode.
+        target = sac.bellman_target(
+            self.nets, c, lived.reward, lived.terminated, following, rng)
         known = (lived.obs, lived.state)
         losses = {"critic": sac.critic_loss(self.nets, known, lived.action, target)}
         if number % c.policy_every == 0:

@@ -29,7 +29,9 @@ _RL2_LEGS = {
     "config": {"anneal": 390, "discount": 0.98},
 }
 
-# Where dynamics vary, a transition's end tells of the task what its reward does not.
+# Where dynamics vary, a transition's end tells of the task what its reward does not. And with that
+# end its reward is known, so that z learns of the task by predicting the end itself.
+_DYNAMIC = {"context_next_obs": True, "decode_states": True}
 _DYNAMICS = ("ant-terrain", "hopper-params", "walker-params", "walker-terrain")
 
 # A gradient step for every few hundred env steps, as in the references.
@@ -41,7 +43,7 @@ _CALM = {"std": 0.3, "entropy": 0.01}
 
 # (agent, family) -> {group: {field: value}}
 PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
-    **{("pearl", family): {"config": {"context_next_obs": True}} for family in _DYNAMICS},
+    **{("pearl", family): {"config": _DYNAMIC} for family in _DYNAMICS},
     **{("varibad", family): {"config": {"decode_states": True}} for family in _DYNAMICS},
     ("pearl", "insert"): {
         "options": {"steps": 300_000, "evaluate_every": 60_000},
@@ -61,8 +63,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("pearl", "walker-params"): {
         "options": {"steps": 1_200_000, "evaluate_every": 160_000},
-        "config": {"latent": 5, "updates": 1300, "anneal": 195_000, "encoder_anneal": 39_000,
-                   "context_next_obs": True},
+        "config": _DYNAMIC | {"latent": 5, "updates": 1300, "anneal": 195_000,
+                              "encoder_anneal": 39_000},
     },
     ("pearl", "cheetah-vel"): {
         "options": {"steps": 440_000, "evaluate_every": 80_000},

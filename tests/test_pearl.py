@@ -134,7 +134,7 @@ def test_learning_moves_encoder_policy_and_critics_but_targets_only_slowly():
     before = {name: t.clone() for name, t in agent.state().items()}
     agent.learn(random_trial(), seed=0, iteration=0)
     after = agent.state()
-    for part in ("encoder/network.0.weight", "predictor/0.weight", "actor/0.weight",
+    for part in ("encoder/network.0.weight", "predictors/reward.0.weight", "actor/0.weight",
                  "critic/weights.0"):
         assert not torch.equal(before[part], after[part])
     moved = after["critic/weights.0"] - before["target/weights.0"]
@@ -150,6 +150,18 @@ def test_the_encoder_learns_from_predicted_rewards_not_from_the_critics():
     near, far = (agent.state() for agent in agents)
     assert torch.equal(near["encoder/network.0.weight"], far["encoder/network.0.weight"])
     assert not torch.equal(near["critic/weights.0"], far["critic/weights.0"])
+
+
+@pytest.mark.parametrize("decodes", [False, True])
+def test_a_task_that_shows_in_states_alone_is_found_where_z_must_predict_them(decodes):
+    agent = tiny_agent(context_next_obs=True, decode_states=decodes, updates=100, encoder_every=1)
+    trial, shift = random_trial(), torch.tensor([-1.0, -0.3, 0.3, 1.0])
+    trial = replace(trial, reward=torch.zeros(10, 4), next_obs=trial.obs + shift[:, None])
+    log = agent.learn(trial, seed=0, iteration=0)
+    found = agent.embed(live(agent, trial, list(range(10))))
+    spread = found.var(0).sum().item()
+    assert spread > 0.3 if decodes else spread < 0.01
+    assert ("loss/change" in log) == decodes
 
 
 def test_policy_and_encoder_are_stepped_less_often_than_the_critics():

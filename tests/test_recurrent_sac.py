@@ -6,6 +6,7 @@ from test_agents import Line, lived, tiny
 from torch import Tensor
 
 from metarl.agent import Shapes
+from metarl.agents import sac
 from metarl.agents.recurrent_sac import Config, RecurrentSac
 from metarl.agents.trials import Trials
 from metarl.collect import Tasks, collect
@@ -94,7 +95,7 @@ def test_the_memory_learns_from_the_critics_not_from_the_policy() -> None:
 # Values.
 
 
-def test_values_run_across_the_ends_of_episodes() -> None:
+def test_values_run_across_the_time_limits_of_episodes() -> None:
     # What followed an episode's last step is the next episode's first observation; what followed
     # the trial's last step is where that one led.
     agent = tiny("recurrent-sac")
@@ -106,6 +107,19 @@ def test_values_run_across_the_ends_of_episodes() -> None:
     end = SHAPES.horizon - 1
     assert trial.last[end].all()
     assert (trial.next_obs[end] != trial.obs[end + 1]).any()
+
+
+@pytest.mark.parametrize("falls", [False, True])
+def test_values_do_not_run_across_a_fall(falls: bool) -> None:
+    agent, end = tiny("recurrent-sac"), SHAPES.horizon - 1
+    trial = lived(agent)
+    trial.terminated[end] = falls
+    agent._remember(trial)
+    moments = agent._unrolled(agent._packed_trial(trial)[:, :1])
+    assert moments.terminated.nonzero().flatten().tolist() == ([end] if falls else [])
+    target = sac.bellman_target(agent.nets, agent.config, moments.reward, moments.terminated,
+                                (moments.next_obs, moments.next_state), rng())
+    assert (target[end] == moments.reward[end]) == falls
 
 
 def test_a_trial_that_is_not_finite_is_not_remembered_but_its_other_rows_are() -> None:

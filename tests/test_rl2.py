@@ -88,12 +88,12 @@ def test_no_gradient_follows_a_ratio_that_has_gone_too_far() -> None:
 def test_what_all_rows_earn_alike_at_a_time_makes_no_action_better_than_others() -> None:
     rng = torch.Generator().manual_seed(0)
     action, reward = torch.randn(6, 4, 2, generator=rng), torch.randn(6, 4, generator=rng)
-    policy, value = (torch.zeros(6, 4, 2), torch.zeros(2)), torch.zeros(7, 4)
     never, tide = torch.zeros(6, 4, dtype=torch.bool), torch.tensor([0.0, 5, -3, 9, 0, 40])[:, None]
 
     def advantage(reward: torch.Tensor, rows: int = 4) -> torch.Tensor:
-        some = (x[:, :rows] for x in (action, reward, never))
-        return ppo.judged(*some, policy, value[:, :rows], ppo.Config()).advantage
+        policy, value = (torch.zeros(6, rows, 2), torch.zeros(2)), torch.zeros(7, rows)
+        return ppo.judged(action[:, :rows], reward[:, :rows], never[:, :rows], policy, value,
+                          ppo.Config()).advantage
 
     torch.testing.assert_close(advantage(reward + tide), advantage(reward))
     assert advantage(reward, rows=1).abs().max() > 1  # one alone shares nothing
