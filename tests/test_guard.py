@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ from metarl.robot.arm import (
     OperatorAck,
 )
 from metarl.robot.client import GuardLink, GuardProcess, park, start_guard
+from metarl.robot.guard import Guard, _listen_at
 from metarl.robot.keeper import Keeper
 from metarl.robot.limits import Limits
 from metarl.robot.link import Phase, Report
@@ -533,3 +535,22 @@ def test_a_guard_without_a_parent_holds_as_long_as_torque_is_on() -> None:
     with pytest.raises(Disconnected):
         guard.link()
     guard.stop()
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_what_is_no_arm_is_not_held_for_ever(
+    real: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metarl.robot.guard._FORGOTTEN", 0.1)
+    told, parent = os.pipe()
+    listener = _listen_at(tmp_path / "socket")
+    served = Guard(Rig().on().keeper, listener, b"", None, told, real)
+    thread = threading.Thread(target=served.serve)
+    thread.start()
+    os.close(parent)  # whoever started it is gone, and torque is on
+    thread.join(1.0 if real else 20.0)
+    holds, served.ending = thread.is_alive(), True
+    thread.join()
+    listener.close()
+    os.close(told)
+    assert holds == real

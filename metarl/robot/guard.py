@@ -3,8 +3,9 @@
     python -m metarl.robot.guard     settings as JSON on its first line of input (see link.py's
                                      other side, metarl.robot.client)
 
-It goes on holding the arm when the policy, the learner or the terminal is gone. SIGTERM makes it
-hold, leave the arm and end. It carries neither torch nor, with a real arm, MuJoCo.
+It goes on holding the arm when the policy, the learner or the terminal is gone; what is no arm, a
+twin or a rehearsal, for a minute. SIGTERM makes it hold, leave the arm and end. It carries neither
+torch nor, with a real arm, MuJoCo.
 """
 
 import contextlib
@@ -42,6 +43,7 @@ from metarl.robot.wire import (
 
 _CLIENTS = 8
 _PORTION = 1 << 14  # bytes read from a client in a tick, so that none can keep the guard busy
+_FORGOTTEN = 60.0  # s that what is no arm is held for nobody
 _BACKLOG = 1 << 16  # bytes that a client may leave unread before reports are left out
 
 
@@ -83,8 +85,9 @@ class Guard:
     """A keeper, its clients and its clock."""
 
     def __init__(self, keeper: Keeper, listener: socket.socket, hello: bytes,
-                 log: BinaryIO | None, parent: int | None) -> None:
+                 log: BinaryIO | None, parent: int | None, real: bool = True) -> None:
         self.keeper, self.ending = keeper, False
+        self._real, self._seen = real, time.monotonic()  # when there was last anyone
         self._listener, self._hello, self._parent = listener, hello, parent
         self._clients: list[_Client] = []
         self._log: queue.SimpleQueue[bytes | None] | None = None
@@ -141,8 +144,11 @@ class Guard:
         if self._parent is not None and _ended(self._parent):
             self._parent = None
             self.keeper.latch("the process that started the guard is gone")
-        if self._parent is None and not self._clients and self.keeper.phase is Phase.OFF:
-            self.ending = True  # nobody is left, and nothing is held
+        now = time.monotonic()
+        if self._parent is not None or self._clients:
+            self._seen = now
+        elif self.keeper.phase is Phase.OFF or (not self._real and now > self._seen + _FORGOTTEN):
+            self.ending = True  # nobody is left, and nothing is held that could fall
 
     def _part(self, client: _Client) -> None:
         self._clients.remove(client)
@@ -240,7 +246,8 @@ def main() -> None:
     except (UserError, OSError) as error:
         print(json.dumps({"problem": str(error)}), flush=True)
         sys.exit(2)
-    guard = Guard(keeper, listener, hello, log, sys.stdin.fileno())
+    real = settings["live"] and settings["arm"] != "twin"
+    guard = Guard(keeper, listener, hello, log, sys.stdin.fileno(), real)
 
     def end(*_: object) -> None:
         guard.ending = True
