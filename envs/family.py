@@ -213,10 +213,10 @@ def parse_task(
     """The task (D,) that words like `payload=2.5` describe; what they leave out is the default.
 
     Calls `warn` for a value outside its train range. Raises UserError for a word that is not
-    name=number, an unknown name, and a value that cannot exist.
+    name=number, a name that is unknown or comes twice, and a value that cannot exist.
     """
     known = {p.name: (i, p) for i, p in enumerate(family.parameters)}
-    task = default_task(family)
+    task, said = default_task(family), set[str]()
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:
@@ -224,6 +224,9 @@ def parse_task(
                             f"{family.parameters[0].name}={family.parameters[0].default:g}")
         if name not in known:
             raise unknown(f"parameter of {family.name}", name, known)
+        if name in said:
+            raise UserError(f"{name} is given twice; give it once")
+        said.add(name)
         index, parameter = known[name]
         task[index] = value = _value(parameter, text, warn)
         if value in parameter.held_out:

@@ -24,7 +24,7 @@ VERBS = {
     "play": "let a run or an adapted policy act, and record a video",
     "robot": "put a policy onto a real arm, behind a guard, and adapt it there",
     "report": "write what runs or studies did into one self-contained page",
-    "demo": "see it all work in a minute",
+    "demo": "see it all work in a few minutes",
 }
 _USAGE = """usage: metarl VERB [options]
 

@@ -9,15 +9,40 @@ Training, evaluation, `metarl adapt`, a robot and a server all run the same loop
     agent.learn(trial, seed, iteration)
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from metarl.errors import UserError
 from metarl.randomness import Draws
 from metarl.trial import Steps, Trial
+
+_SHARES = ("discount", "decay", "target_rate", "backtrack")
+_MAY_BE_ZERO = ("explore", "factor_rank", "layers", "encoder_layers", "unroll")
+
+
+def check_config(config: Any) -> None:
+    """Raise UserError where a number of an agent's Config makes no sense: it is not finite, or lies
+    below 0 or, of a count, below 1 where its default does not."""
+    for field in fields(config):
+        value, default = getattr(config, field.name), field.default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        least = 1 if isinstance(value, int) and default != 0 and field.name not in _MAY_BE_ZERO \
+            else 0
+        known = isinstance(default, int | float) and default >= 0
+        if math.isfinite(value) and (value >= least or not known):
+            if value <= 1 or field.name not in _SHARES:
+                continue
+            wanted = "a number from 0 to 1"
+        else:
+            wanted = f"a number of at least {least}"
+        name = field.name.replace("_", "-")
+        raise UserError(f"--config.{name} {value:g} makes no sense; give {wanted}")
 
 
 @dataclass(frozen=True)

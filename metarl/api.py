@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metarl import checkpoint
-from metarl.agent import Agent, Shapes
+from metarl.agent import Agent, Shapes, check_config
 from metarl.agents import AGENTS
 from metarl.checkpoint import Checkpoint
 from metarl.curriculum import Curriculum
@@ -97,7 +97,8 @@ def restore(run: Run, agent: Agent, warn: Warn, strict: bool = False) -> Checkpo
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DamagedFile(
-            f"{found.path} does not fit the agent that {run.path}/config.json describes: {reason}"
+            f"{found.path} does not fit the agent that {run.path}/config.json describes: {reason}; "
+            f"metarl {run.config['metarl']} at commit {run.environment.get('commit')} wrote it"
         ) from None
     return found
 
@@ -175,6 +176,7 @@ def build_agent(
     """A fresh agent of this name. Raises UserError for an unknown name, setting or device."""
     agent = agent_class(name, plugins)
     settings = build_config(f"setting of {name}", agent.Config, config)
+    check_config(settings)
     return agent(settings, shapes, seed, build_device(device))
 
 

@@ -104,10 +104,11 @@ def train(
         progress = replace(progress, wall_s=time.monotonic() - started)
         del record["env_steps_before"]
         log(progress.as_dict() | record)
-        if progress.unusable >= _PATIENCE:
+        over = progress.env_steps >= budget.steps
+        if progress.unusable >= (1 if over else _PATIENCE):
             raise Diverged(
-                f"no finite update in the last {_PATIENCE} iterations; the last checkpoint is "
-                "from before: resume from it with smaller learning rates"
+                f"no update of the last {progress.unusable} iterations was finite; train anew with "
+                "smaller learning rates; a checkpoint, if there is one, is from before"
             )
         if not progress.unusable and time.monotonic() - saved > budget.checkpoint_every:
             save(progress)

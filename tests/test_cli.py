@@ -16,6 +16,7 @@ from tiny import train
 import metarl
 from metarl import api, checkpoint
 from metarl.__main__ import VERBS, main
+from metarl.agents.pearl import Pearl
 from metarl.cli.adapt import adapt
 from metarl.cli.common import split_family
 from metarl.envs.family import parse_task
@@ -133,6 +134,12 @@ def test_train_help_shows_the_settings_of_agent_and_family(say: Say) -> None:
     ("evaluate latest --spilt test", "did you mean --split?"),
     ("adapt latest --episode 3", "did you mean --episodes?"),
     ("adapt latest --episodes 0", "--episodes must be at least 1"),
+    ("train reach pearl", "reach is a family: AGENT comes first, as in metarl train pearl reach"),
+    ("train pearl reach --config.hidden 0", "--config.hidden 0 makes no sense; give a number of at "
+                                            "least 1"),
+    ("train pearl reach --config.factor-rank -1", "factor-rank -1 makes no sense"),
+    ("train pearl reach --config.discount 1.5", "makes no sense; give a number from 0 to 1"),
+    ("train pearl reach --config.actor-rate nan", "actor-rate nan makes no sense"),
     ("play latest --vido x.mp4", "did you mean --video?"),
     ("play nothing --runs nowhere", "nowhere holds none"),
 ])
@@ -154,6 +161,8 @@ def test_a_slip_is_answered_in_one_line(
     ("adapt {run} --task payload=heavy", "payload='heavy' is not a number; give it in kg"),
     ("adapt {run} --task payload=-1", "payload=-1 is impossible"),
     ("adapt {run} --task payload=nan", "payload=nan is impossible"),
+    ("adapt {run} --task payload=1 payload=2", "payload is given twice"),
+    ("evaluate {run} --switch-every 3", "--switch-every 3 would never come in 3 episodes"),
     ("adapt {run} --out {run}", "exists; choose another place"),
     ("evaluate {run} --tasks 0", "must be at least 1"),
     ("play {run} --video film.avi", "must end in .mp4"),
@@ -168,6 +177,26 @@ def test_a_slip_about_a_run_is_answered_in_one_line(
     assert code == 2 and out == ""
     assert err.count("\n") == 1 and line in err
     assert sorted(trained.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("flag", "told"), [
+    ("--config.context-next-obs", True), ("--config.no-context-next-obs", False), ("", True),
+])
+def test_what_a_preset_turns_on_can_be_turned_off_and_said_again(
+    flag: str, told: bool, tmp_path: Path
+) -> None:
+    assert main([*train(tmp_path, 1), *flag.split()]) == 0
+    assert find("latest", tmp_path).config["config"]["context_next_obs"] is told
+
+
+def test_training_that_ends_without_a_finite_update_has_failed(
+    tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pearl, "learn", lambda *_: {"health/nonfinite": 1.0})
+    code, out, err = say(*train(tmp_path, 1))
+    assert code == 4 and out == "" and "smaller learning rates" in err
+    run = find("latest", tmp_path)
+    assert run.status["state"] == "failed" and list(run.checkpoints.glob("step_*")) == []
 
 
 def test_a_failure_of_ours_is_one_line_unless_debugging(

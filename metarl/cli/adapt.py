@@ -148,7 +148,8 @@ def _lived(family: Family, agent: Agent, count: int, demos: Episodes | None) -> 
     said = []
     if demos is not None:
         seconds = len(demos.steps.reward) * family.control_step
-        said.append(f"from {demos.count} of {demos.about.source} ({seconds:g} s)")
+        what = "demonstration" if demos.count == 1 else "demonstrations"
+        said.append(f"from {demos.count} {what} of {demos.about.source} ({seconds:g} s)")
     if count:
         times = "" if agent.plan.replicas == 1 else f" of {agent.plan.replicas} rollouts each"
         seconds = count * agent.plan.replicas * family.horizon * family.control_step

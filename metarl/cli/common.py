@@ -96,7 +96,8 @@ def _parse(
     known = [f for name, (cls, _) in groups.items() for f in _flags(cls, prefixes[name])]
     _check_flags(verb, argv, known)
     schema = dataclasses.make_dataclass("Schema", [
-        (name, Annotated[cls, tyro.conf.arg(name="")] if name == "options" else cls,
+        (name, Annotated[cls, tyro.conf.arg(name=""), tyro.conf.FlagCreatePairsOff]
+         if name == "options" else cls,
          dataclasses.field(default=default))
         for name, (cls, default) in groups.items()
     ])
@@ -104,9 +105,7 @@ def _parse(
     try:
         with contextlib.redirect_stderr(said):
             found = tyro.cli(
-                schema, prog=f"metarl {verb}", args=argv, description=description,
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
+                schema, prog=f"metarl {verb}", args=argv, description=description)
     except SystemExit as leaving:
         if not leaving.code:
             raise
@@ -127,8 +126,10 @@ def _flags(cls: Any, prefix: str = "") -> Iterator[str]:
         if dataclasses.is_dataclass(default) and not isinstance(default, type):
             yield from _flags(type(default), f"{prefix}{name}.")
             continue
-        off = default is True
-        yield f"--{prefix}no-{name}" if off else f"--{prefix}{name}"
+        # The settings of agents and families have presets that turn them on: both ways are flags.
+        if isinstance(default, bool) and prefix:
+            yield f"--{prefix}no-{name}"
+        yield f"--{prefix}{name}"
 
 
 def table(*columns: str) -> Table:

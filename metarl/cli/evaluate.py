@@ -48,6 +48,9 @@ def run(argv: list[str]) -> int:
         raise UserError(f"{family.name} has no tasks out of distribution; use --split test")
     every = api.switch_every(found) if options.switch_every is None else options.switch_every
     api.check_switch(family, agent, every)
+    if options.switch_every and options.switch_every >= options.episodes:
+        raise UserError(f"--switch-every {options.switch_every} would never come in "
+                        f"{options.episodes} episodes; ask for more --episodes")
     # What a task becomes does not depend on how many are judged, up to the family's own number.
     pool = sample_tasks(family, options.split, max(count, family.task_counts[1]))
     tasks, switch = pool[:count], Switch(every, pool) if every else None

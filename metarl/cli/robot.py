@@ -6,7 +6,7 @@ from metarl.errors import unknown
 
 # verb -> (module of metarl.cli, what it does in one line)
 VERBS = {
-    "list": ("robot_arms", "show the arms that can be named, and their limits"),
+    "list": ("robot_arms", "show the arms that can be named, and what each is driven by"),
     "check": ("robot_arms", "run the conformance suite on an adapter of your own, on its double"),
     "identify": ("robot_identify", "excite the arm a little, and fit the family's model to it"),
     "shadow": ("robot_run", "watch what a policy would do; nothing is sent"),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 
 from metarl.cli.common import number, parse, print_json, say, show, table
-from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, opening
+from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, opening, refuse_arm
 from metarl.robot.candidate import FACTOR, FIGURES, TASKS
 from metarl.robot.gate import Pair, Verdict
 from metarl.robot.limits import Limits
@@ -48,6 +48,8 @@ def run_adapt(argv: list[str]) -> int:
     """Adapt, verify, keep or not, print; 0 whatever the verdict."""
     options = parse("robot adapt", Options, argv, _DESCRIPTION)
     plan = Plan(options.episodes, options.pairs, options.seed)
+    if options.rehearse:
+        refuse_arm(options, "--rehearse")
     chosen = choose(options)
     given = Authority(int(options.speed) / 100)
     with Recorder(chosen.folder / "log.mcap") as log:
@@ -72,6 +74,8 @@ def run_adapt(argv: list[str]) -> int:
             "findings": [found.as_dict() for found in outcome.findings]})
     else:
         _report(chosen, outcome)
+        if options.rehearse:
+            show("a rehearsal: the arm was a twin with some friction, backlash and noise")
     return 0
 
 

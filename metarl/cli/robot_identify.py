@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from metarl.cli.common import parse, print_json, show, table
-from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, words_to_options
+from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, numbers, refuse_arm
 from metarl.envs.arms import ARMS
-from metarl.errors import UserError
+from metarl.errors import UserError, unknown
 from metarl.robot.identify import PARAMETERS, Fit, Motion, excite, fit
 from metarl.robot.log import Recorder
 from metarl.robot.worlds import Authority
@@ -35,6 +35,11 @@ def run_identify(argv: list[str]) -> int:
         raise UserError("--seconds must lie between 2 and 60")
     if not (options.live or options.rehearse or options.arm == "twin"):
         raise UserError("a dry run has nothing to measure: add --live, or --rehearse")
+    if options.rehearse:
+        refuse_arm(options, "--rehearse")
+        for name in (word.partition("=")[0] for word in options.option):
+            if name not in PARAMETERS:
+                raise unknown("option of a rehearsal", name, PARAMETERS)
     chosen = choose(options)
     with Recorder(chosen.folder / "log.mcap") as log:
         if options.rehearse:
@@ -54,8 +59,7 @@ def run_identify(argv: list[str]) -> int:
 
 
 def _rehearsed(chosen: Chosen, options: Options) -> tuple[str, Motion]:
-    given = {name: float(value) for name, value in words_to_options(options.option).items()
-             if name in PARAMETERS}
+    given = numbers("--option", options.option)
     own = getattr(chosen.family, "arm", "")
     arms = [arm for arm in ARMS.values() if arm.name == own]
     if not arms:

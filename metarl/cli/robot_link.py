@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -83,18 +83,29 @@ class Connected:
     items: list[Item]
 
 
+def refuse_arm(options: ArmOptions, flag: str) -> None:
+    """Raise UserError where what this flag lets be played on a twin is to be done on an arm."""
+    named = [f"--{name}" for name, given in (
+        ("live", options.live), ("arm", options.arm != "twin"), ("host", options.host)) if given]
+    if named:
+        raise UserError(f"{flag} is played on a twin of the family's arm, in virtual time, without "
+                        f"an arm; leave {' and '.join(named)} out, or leave out {flag}")
+
+
 def choose(options: ArmOptions) -> Chosen:
     """Load the policy and make the session's folder. Nothing is connected."""
-    path = Path(options.policy)
+    path, lived_in = Path(options.policy), list[float]()  # the task of the session
     if is_session(path):
-        path, active = in_charge(path)
+        path, active, lived_in = in_charge(path)
         say(f"in charge: {active}, {path}")
     if not is_bundle(path):
         path = find(str(path), options.runs).path
     policy = api.load(path, "cpu", options.plugin)
     family = api.build_family(policy.about["family"], policy.about["options"], options.plugin,
                               policy.files)
-    task = parse_task(family, [*_own_task(policy, options.task), *options.task], warn)[None]
+    names = [p.name for p in family.parameters]
+    own = policy.about.get("task") or dict(zip(names, lived_in, strict=False))
+    task = parse_task(family, [*_unsaid(own, options.task), *options.task], warn)[None]
     # A bundle is sealed: what is told of it lies beside it.
     beside = path.with_name(f"{path.name}_arm") if is_bundle(path) else path / "arm"
     folder = options.folder or beside / utc()
@@ -143,17 +154,17 @@ def connected(
     end it holds, and the guard leaves it. Raises ArmError where the pre-flight look finds what
     must not be."""
     family, ack, live = chosen.family, acknowledge(options), options.live or options.arm == "twin"
-    guard_log = chosen.folder / "guard.bin"
+    guard_log, perception = chosen.folder / "guard.bin", perceive(options.perception)
     with ExitStack() as stack:
         guard = stack.enter_context(start_guard(
             options.arm, adapter_options(options, family), live=live,
-            limits=words_to_options(options.limit), policy_hz=1 / family.control_step,
+            limits=numbers("--limit", options.limit), policy_hz=1 / family.control_step,
             log=guard_log))
         stack.callback(log.add_guard, guard_log)
         link = guard.link()
         stack.callback(link.close)
         worlds = ArmWorlds(
-            family, link, authority, HOST, perceive(options.perception),
+            family, link, authority, HOST, perception,
             lambda needed: ask(needed, link, ack), log, history=chosen.history)
         worlds.set_tasks(chosen.task)
         state = worlds.report.state
@@ -246,6 +257,16 @@ def words_to_options(words: Sequence[str]) -> dict[str, Option]:
     return found
 
 
+def numbers(flag: str, words: Sequence[str]) -> dict[str, float]:
+    """Words like `speed=0.2` as a mapping to numbers. Raises UserError where one is none."""
+    found: dict[str, float] = {}
+    for name, value in words_to_options(words).items():
+        if isinstance(value, bool | str):
+            raise UserError(f"{flag} {name}={value} is not a number")
+        found[name] = value
+    return found
+
+
 def perceive(place: str) -> Perception | None:
     """The perception that `package.module:function` makes; None without one."""
     if not place:
@@ -258,10 +279,9 @@ def perceive(place: str) -> Perception | None:
     return make()
 
 
-def _own_task(policy: Policy, words: Sequence[str]) -> list[str]:
-    """The words of a bundle's own task that are not said otherwise."""
+def _unsaid(own: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+    """The words of a policy's own task that are not said otherwise."""
     said = {word.partition("=")[0] for word in words}
-    own: dict[str, Any] = policy.about.get("task", {})
     return [f"{name}={value!r}" for name, value in own.items() if name not in said]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from metarl.cli.common import number, parse, print_json, say, show, table
-from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, opening
+from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, opening, refuse_arm
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws
@@ -55,6 +55,10 @@ def run_run(argv: list[str]) -> int:
         raise UserError("--episodes must be at least 1")
     if (options.stage == "replay") != (options.replay is not None):
         raise UserError("--stage replay and --replay FILE go together")
+    if options.stage in ("replay", "twin"):
+        refuse_arm(options, f"--stage {options.stage}")
+    if options.replay is not None and not options.replay.is_file():
+        raise UserError(f"there is no log {options.replay}")
     chosen = choose(options)
     if options.replay is not None:
         return _replay(chosen, options.replay, options)

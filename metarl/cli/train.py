@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from metarl import api, checkpoint, display
-from metarl.agent import Agent
+from metarl.agent import Agent, check_config
+from metarl.agents import AGENTS
 from metarl.checkpoint import Checkpoint
 from metarl.cli.common import number, parse, parse_groups, print_json, say, show, table
+from metarl.envs import FAMILIES
 from metarl.envs.description import TERMS
 from metarl.envs.edits import FIELDS
 from metarl.envs.family import Family
@@ -145,6 +147,9 @@ def tell(run: Run, outcome: Outcome, as_json: bool) -> int:
 
 def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     agent_name, *named = names
+    if agent_name in FAMILIES and agent_name not in AGENTS:
+        raise UserError(f"{agent_name} is a family: AGENT comes first, as in "
+                        f"metarl train {named[0] if named else 'pearl'} {agent_name}")
     # What is typed on the command line may be imported; what a file says may not.
     agent_class = api.agent_class(agent_name, plugins=[agent_name])
     given = _described(rest)
@@ -160,6 +165,7 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     )
     options, settings, family = chosen["options"], chosen["config"], chosen["family"]
     _check(options)
+    check_config(settings)
     device = api.build_device(options.device)
     trial, flaws = chosen["trial"], chosen["sim2real"]
     shapes = make_worlds(family, 1, flaws).shapes

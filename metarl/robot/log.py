@@ -6,6 +6,7 @@ guard, which it wrote by itself. Messages are JSON. A file that was cut off can 
 that was changed is refused.
 """
 
+import contextlib
 import json
 import os
 import struct
@@ -89,6 +90,11 @@ class Recorder:
     ) -> None:
         self._writer.finish()
         self._file.close()
+        if error is not None and not self._channels:
+            # Refused before anything happened: leave nothing behind.
+            self.path.unlink()
+            with contextlib.suppress(OSError):  # where there is something else in it
+                self.path.parent.rmdir()
 
 
 def messages(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

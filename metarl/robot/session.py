@@ -35,6 +35,7 @@ from metarl.run import without_nan
 
 CARD, ACTIVE, ADAPTED = "card.json", "active.json", "adapted"
 _ADAPTING = EVALUATION + 1  # iteration that keys the draws
+_REHEARSED = "one rehearsal, on twins, in one task; nothing of an arm, and no rate of success"
 _SCOPE = "one session, on one arm, in one task, with an operator beside it; no rate of success"
 
 
@@ -152,8 +153,9 @@ def _keep(
              "digest": outcome.candidate, "returns": returns}
     if outcome.findings:
         Policy(policy.agent, adapted, about, policy.files).save(folder / ADAPTED)
+    scope = _REHEARSED if facts.get("arm") == "rehearsal" else _SCOPE
     _write(folder / CARD, {
-        "scope": _SCOPE, "verdict": str(outcome.verdict), "reason": outcome.reason,
+        "scope": scope, "verdict": str(outcome.verdict), "reason": outcome.reason,
         "parent": outcome.parent, "candidate": outcome.candidate, "plan": asdict(plan),
         "rollouts": [rollout.as_dict() for rollout in outcome.rollouts],
         "checks": [check.as_dict() for check in outcome.checks],
@@ -167,15 +169,16 @@ def demote(folder: Path, reason: str) -> None:
     _point(folder, "base", f"demoted: {reason}")
 
 
-def in_charge(folder: Path) -> tuple[Path, str]:
-    """The path of the policy that a session's folder puts in charge, and `base` or `adapted`.
-    Raises DamagedFile."""
+def in_charge(folder: Path) -> tuple[Path, str, list[float]]:
+    """The path of the policy that a session's folder puts in charge, `base` or `adapted`, and the
+    numbers (D,) of the task that it was a session in. Raises DamagedFile."""
     try:
         active = json.loads((folder / ACTIVE).read_text())["active"]
-        base = Path(json.loads((folder / CARD).read_text())["base"])
-    except (OSError, ValueError, KeyError) as error:
+        card = json.loads((folder / CARD).read_text())
+        base, task = Path(card["base"]), [float(value) for value in card["task"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{folder} is no finished session: {error}") from None
-    return (folder / ADAPTED if active == "adapted" else base), active
+    return (folder / ADAPTED if active == "adapted" else base), active, task
 
 
 def is_session(folder: Path) -> bool:
