@@ -275,6 +275,9 @@ def check_switch(family: Family, agent: Agent, every: int) -> None:
         raise UserError(f"tasks cannot change every {every} episodes; 0 means never")
     if every and min(family.task_counts) < 2:
         raise UserError(f"{family.name} has one task only: it cannot change into another")
+    if every and agent.plan.sees_task:
+        raise UserError("this agent is told its task once, when a trial begins: it would not hear "
+                        "of another; blind and finetune are baselines where tasks change")
     ends_early = type(family).terminated is not Family.terminated
     if every and agent.plan.replicas > 1 and ends_early:
         raise UserError(

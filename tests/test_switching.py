@@ -260,6 +260,7 @@ def test_evaluate_changes_tasks_as_training_did_unless_told_otherwise(
     ("pearl reach --trial.switch-every 3", "would never come: a trial of pearl has 3 episodes"),
     ("pearl reach --trial.switch-evry 2", "did you mean --trial.switch-every?"),
     ("maml hopper-params --trial.switch-every 1", "pools what 20 rows live in one task"),
+    ("oracle reach --trial.switch-every 1", "told its task once"),
 ])
 def test_a_change_that_cannot_be_is_answered_in_one_line(
     words: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
