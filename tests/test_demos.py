@@ -312,8 +312,8 @@ def test_a_described_family_has_the_arms_settings_for_its_own_horizon() -> None:
 def test_a_slip_in_a_number_that_may_be_left_out_is_told_plainly(trained: Run, say: Say) -> None:
     code, _, err = say("evaluate", trained.path, "--switch-every", "x")
     assert code == 2
-    assert err == ("metarl: Error parsing --switch-every: invalid literal for int() with base 10: "
-                   "'x'; see metarl evaluate --help\n")
+    assert err == ("metarl: --switch-every 'x' is no whole number, as 300000 is; "
+                   "see metarl evaluate --help\n")
 
 
 def test_a_recording_names_its_files_so_that_another_robot_is_refused(tmp_path: Path) -> None:

@@ -233,4 +233,9 @@ def _one_line(box: str) -> str:
     # Of a value that may be left out tyro tells what each of its types made of it: the last, not
     # None, is meant.
     said = re.sub(r"no type matching .* Got errors: .*<class '\w+'>: ", "", said)
+    # What Python says of a number is for programmers.
+    said = re.sub(r"Error parsing (--\S+): invalid literal for int\(\) with base 10: ('.*')",
+                  r"\1 \2 is no whole number, as 300000 is", said)
+    said = re.sub(r"Error parsing (--\S+): could not convert string to float: ('.*')",
+                  r"\1 \2 is no number, as 0.5 is", said)
     return said or "these options cannot be read"
