@@ -142,6 +142,7 @@ def test_train_help_shows_the_settings_of_agent_and_family(say: Say) -> None:
     ("train pearl reach --config.discount 1.5", "makes no sense; give a number from 0 to 1"),
     ("train pearl reach --config.actor-rate nan", "actor-rate nan makes no sense"),
     ("play latest --vido x.mp4", "did you mean --video?"),
+    ("demo --out /dev/null", "is no directory; choose another place with --out"),
     ("play nothing --runs nowhere", "nowhere holds none"),
 ])
 def test_a_slip_is_answered_in_one_line(

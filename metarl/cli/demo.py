@@ -25,6 +25,8 @@ class Options:
 def run(argv: list[str]) -> int:
     """Choose OpenGL, then do it all; the exit code."""
     options = parse("demo", Options, argv, _DESCRIPTION)
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"{options.out} is no directory; choose another place with --out")
     problem = ""
     try:
         choose_backend()

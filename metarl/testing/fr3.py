@@ -11,7 +11,9 @@ from typing import Any
 
 import tyro
 
+from metarl.robot.arm import Unsupported
 from metarl.robot.clock import hurry
+from metarl.robot.driver import extra
 from metarl.testing.apart import Apart, Told, announce, listen
 from metarl.testing.live import HASTE
 from metarl.testing.witness import Witness
@@ -61,6 +63,12 @@ def main(
     """Serve until the standard input ends."""
     import mujoco
     import numpy as np
+
+    try:
+        extra("franky_sim", "franka-sim")
+    except Unsupported as missing:
+        print(f"metarl: {missing}", file=sys.stderr)
+        sys.exit(2)
     from franky_sim import SimulationServer  # pyright: ignore[reportMissingImports]
     from franky_sim.mujoco_simulator import (  # pyright: ignore[reportMissingImports]
         MujocoSimulator,
