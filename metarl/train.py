@@ -97,14 +97,14 @@ def train(
             interrupted = True
             break
         due = _crosses(budget.evaluate_every, progress.env_steps, int(record["env_steps_before"]))
-        if due or progress.env_steps >= budget.steps:
+        over = progress.env_steps >= budget.steps
+        if due or over:
             result = judge(agent, setting, budget.evaluation_episodes)
             progress = replace(progress, eval_steps=progress.eval_steps + result.env_steps)
             record |= _summary(result)
         progress = replace(progress, wall_s=time.monotonic() - started)
         del record["env_steps_before"]
         log(progress.as_dict() | record)
-        over = progress.env_steps >= budget.steps
         if progress.unusable >= (1 if over else _PATIENCE):
             raise Diverged(
                 f"no update of the last {progress.unusable} iterations was finite; train anew with "

@@ -9,12 +9,21 @@ import pytest
 import torch
 
 import metarl
+from metarl import api
 from metarl.__main__ import main
-from metarl.cli.robot_link import STATEMENT, ArmOptions, acknowledge, ask, words_to_options
+from metarl.cli.robot_link import (
+    STATEMENT,
+    ArmOptions,
+    acknowledge,
+    ask,
+    choose,
+    words_to_options,
+)
 from metarl.cli.robot_run import authority
-from metarl.envs.family import sample_tasks
+from metarl.envs.family import named_task, sample_tasks
 from metarl.envs.reach import Reach
 from metarl.errors import DamagedFile, UserError
+from metarl.policy import Policy
 from metarl.robot.arm import ArmError, Mode, OperatorAck
 from metarl.robot.gate import Verdict
 from metarl.robot.latency import Latency, measure
@@ -99,6 +108,16 @@ def test_the_policy_in_charge_runs_and_its_log_replays(
     _, out, _ = robot(capsys, "run", POLICY, "--stage", "replay", "--replay",
                       tmp_path / "a" / "log.mcap", "--folder", tmp_path / "c", "--json")
     assert json.loads(out)["largest difference"] > 0.1  # another policy does not
+
+
+def test_a_session_s_task_comes_before_the_one_that_its_policy_was_adapted_to(
+    session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = metarl.load(session / ADAPTED)
+    elsewhere = Policy(policy.agent, policy.belief, policy.about | {"task": {"goal_y": 0.1}})
+    monkeypatch.setattr(api, "load", lambda *_: elsewhere)
+    chosen = choose(ArmOptions(str(session), folder=tmp_path / "a"))
+    assert named_task(chosen.family, chosen.task[0])["goal_y"] == 0.25
 
 
 def test_a_log_that_was_cut_off_tells_what_it_has(session: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def choose(options: ArmOptions) -> Chosen:
     family = api.build_family(policy.about["family"], policy.about["options"], options.plugin,
                               policy.files)
     names = [p.name for p in family.parameters]
-    own = policy.about.get("task") or dict(zip(names, lived_in, strict=False))
+    own = dict(zip(names, lived_in, strict=False)) or policy.about.get("task", {})
     task = parse_task(family, [*_unsaid(own, options.task), *options.task], warn)[None]
     # A bundle is sealed: what is told of it lies beside it.
     beside = path.with_name(f"{path.name}_arm") if is_bundle(path) else path / "arm"
