@@ -104,6 +104,7 @@ def test_the_policy_in_charge_runs_and_its_log_replays(
     _, out, _ = robot(capsys, "run", session, "--stage", "replay", "--replay",
                       tmp_path / "a" / "log.mcap", "--folder", tmp_path / "b", "--json")
     replayed = json.loads(out)
+    assert not (tmp_path / "b").exists()  # it has nothing to keep
     assert replayed["steps"] == 50 and replayed["largest difference"] < 1e-4
     _, out, _ = robot(capsys, "run", POLICY, "--stage", "replay", "--replay",
                       tmp_path / "a" / "log.mcap", "--folder", tmp_path / "c", "--json")

@@ -93,7 +93,7 @@ def refuse_arm(options: ArmOptions, flag: str) -> None:
 
 
 def choose(options: ArmOptions) -> Chosen:
-    """Load the policy and make the session's folder. Nothing is connected."""
+    """Load the policy and name the session's folder. Nothing is made or connected."""
     path, lived_in = Path(options.policy), list[float]()  # the task of the session
     if is_session(path):
         path, active, lived_in = in_charge(path)
@@ -109,10 +109,8 @@ def choose(options: ArmOptions) -> Chosen:
     # A bundle is sealed: what is told of it lies beside it.
     beside = path.with_name(f"{path.name}_arm") if is_bundle(path) else path / "arm"
     folder = options.folder or beside / utc()
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"{folder} exists; choose another place with --folder") from None
+    if folder.exists():
+        raise UserError(f"{folder} exists; choose another place with --folder")
     return Chosen(path, policy, family, task, folder)
 
 

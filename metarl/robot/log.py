@@ -41,8 +41,9 @@ class Recorder:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises UserError rather than write over a log."""
+        """Makes the directory. Raises UserError rather than write over a log."""
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("xb")
         except FileExistsError:
             raise UserError(f"{path} exists; choose another place for the log") from None
