@@ -22,13 +22,13 @@ def arm_spec(arm: Arm) -> mujoco.MjSpec:
     spec.option.timestep = 0.005
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     _scenery(spec, arm)
-    body = spec.worldbody.add_body(name="base", quat=_quaternion(rotation((0, 0, arm.base))))
+    body = spec.worldbody.add_body(name="base", quat=quaternion(rotation((0, 0, arm.base))))
     _pedestal(body, arm)
     for i, joint in enumerate(arm.joints):
         # The first capsule stands on the ground: its mass, a part of the world, weighs nothing.
         _link(body, joint.place, arm.thickness[0], arm.joints[i - 1].mass if i else 0.0)
         body = body.add_body(
-            name=f"link{i + 1}", pos=joint.place, quat=_quaternion(rotation(joint.turn)),
+            name=f"link{i + 1}", pos=joint.place, quat=quaternion(rotation(joint.turn)),
             gravcomp=float(arm.carries_itself),
         )
         body.add_joint(
@@ -44,7 +44,7 @@ def arm_spec(arm: Arm) -> mujoco.MjSpec:
         _servo(spec, f"joint{i + 1}", joint)
     place, turn = arm.flange
     _link(body, place, arm.thickness[1], arm.joints[-1].mass)
-    hand = body.add_body(name="hand", pos=place, quat=_quaternion(rotation(turn)))
+    hand = body.add_body(name="hand", pos=place, quat=quaternion(rotation(turn)))
     radius = arm.thickness[1] / 1.5
     _drawn(hand.add_geom(type=_GEOM.mjGEOM_CYLINDER, size=[radius, radius / 3, 0], mass=0.05,
                          rgba=GREY))
@@ -96,7 +96,8 @@ def _drawn(geom: mujoco.MjsGeom) -> None:
     geom.contype = geom.conaffinity = 0
 
 
-def _quaternion(turned: np.ndarray) -> np.ndarray:
+def quaternion(turned: np.ndarray) -> np.ndarray:
+    """The quaternion (4,) of a rotation matrix (3, 3)."""
     found = np.zeros(4)
     mujoco.mju_mat2Quat(found, turned.ravel())
     return found
@@ -120,4 +121,4 @@ def aim_camera(
     right /= np.linalg.norm(right)
     camera = spec.camera("view")
     camera.pos = np.array(target) + distance * backward
-    camera.quat = _quaternion(np.stack([right, np.cross(backward, right), backward], 1))
+    camera.quat = quaternion(np.stack([right, np.cross(backward, right), backward], 1))

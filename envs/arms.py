@@ -37,7 +37,7 @@ class Joint:
     damping: float  # N m s/rad, of the servo
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # itself alone: what is cached by arm looks at no numbers
 class Arm:
     """An arm, and the part of its surroundings that tasks use."""
 

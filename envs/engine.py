@@ -80,12 +80,8 @@ class BatchEngine:
         self._fixed = _values(plain, self._fixed_fields)
         self._own = _values(plain, _ROW_FIELDS)
         self._threads = threads
-        self._sensors = {
-            self.model.sensor(i).name: slice(int(at), int(at + size))
-            for i, (at, size) in enumerate(
-                zip(self.model.sensor_adr, self.model.sensor_dim, strict=True)
-            )
-        }
+        self._sensors = [self.model.sensor(i).name for i in range(self.model.nsensor)]
+        self._sensor_sizes = self.model.sensor_dim.tolist()
         self._flat = self._batch.state.reshape(-1)  # a view
         self._default, self._default_qpos = self._defaults()
         if mujoco.get_mju_user_warning() is None:
@@ -215,8 +211,8 @@ class BatchEngine:
         """What sensors tell now: copies, float64."""
         sensors = {}
         if self._sensordata is not None:
-            data = torch.from_numpy(self._sensordata.copy())
-            sensors = {name: data[:, columns] for name, columns in self._sensors.items()}
+            readings = torch.from_numpy(self._sensordata.copy()).split(self._sensor_sizes, 1)
+            sensors = dict(zip(self._sensors, readings, strict=True))
         return Frame(
             torch.from_numpy(self._qpos.copy()), torch.from_numpy(self._qvel.copy()), sensors
         )

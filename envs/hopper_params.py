@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from metarl.envs.family import Frame
 from metarl.envs.planar import Leg
@@ -26,5 +27,5 @@ class HopperParams(PlanarParams):
 
     def terminated(self, frame: Frame) -> Tensor:
         height, pitch = frame.qpos[:, 1], frame.qpos[:, 2]
-        within = torch.cat([frame.qpos[:, 2:], frame.qvel], 1).abs().amax(1) < 100
-        return ~(within & (height > 0.7) & (pitch.abs() < 0.2))
+        largest = vector_norm(torch.cat([frame.qpos[:, 2:], frame.qvel], 1), torch.inf, dim=1)
+        return ~((largest < 100) & (height > 0.7) & (pitch.abs() < 0.2))

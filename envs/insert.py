@@ -8,12 +8,15 @@ sees its tip against the place that it was told, and what a sensor at its wrist 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mujoco
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
-from metarl.envs.arm_model import add_sensor, aim_camera, arm_spec
+from metarl.envs.arm_model import add_sensor, aim_camera, arm_spec, quaternion
+from metarl.envs.arms import Arm
 from metarl.envs.family import Frame, Parameter, Random, Start
 from metarl.envs.kinematics import downward
 from metarl.envs.pegs import (
@@ -37,6 +40,9 @@ _OFFSET = 10.0  # mm, how far the hole may be from where it was told, along each
 _INSERTED = 0.8  # of the hole's depth: success
 _ABOVE = 0.004  # m, the expert's height over the block while it looks for the hole
 _GRAVITY = 9.81  # m/s^2
+# What 1 of the policy's numbers means: m, m/s, N and N m. The last turns what the hand does to the
+# peg into what the surroundings do.
+_UNITS = 1 / torch.tensor([0.01] * 3 + [0.1] * 3 + [10.0] * 3 + [-0.1] * 3, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,9 @@ class Insert(Tabletop):
         spec.worldbody.add_light(type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, dir=[-0.6, 0.5, -1],
                                  pos=[0.6, -0.5, 1], castshadow=False, diffuse=[0.15] * 3)
         add_peg(spec, spec.body("hand"), arm.scale, arm.tool)
+        # Its axes are the world's while the tool points down, from which it hardly tilts: that is
+        # how the arm feels forces.
+        spec.site("tip").quat = quaternion(downward(arm).numpy().T)
         add_hole(spec)
         peg = spec.geom("peg")
         peg.contype, peg.conaffinity, peg.priority = 2, 0, 1
@@ -100,9 +109,9 @@ class Insert(Tabletop):
     def control(self, frame: Frame, action: Tensor) -> Tensor:
         """A guarded move: the more the peg is pushed back, the slower it is pressed on, and beyond
         the limit it retreats."""
-        velocity = _SPEED * action / action.norm(dim=1, keepdim=True).clamp(min=1)
+        velocity = _SPEED * action / vector_norm(action, dim=1, keepdim=True).clamp(min=1)
         force = self._force(frame)
-        load = force.norm(dim=1, keepdim=True)
+        load = vector_norm(force, dim=1, keepdim=True)
         back = force / load.clamp(min=1e-9)
         pressing = -(velocity * back).sum(1, keepdim=True)
         allowed = _SPEED * (1 - load / (_LIMIT * self.body.scale))
@@ -111,16 +120,18 @@ class Insert(Tabletop):
     def observe(self, frame: Frame) -> Tensor:
         """The tip from the told place [cm], its velocity [dm/s], and what the surroundings do to
         the peg: force [10 N] and torque about the tip [0.1 N m], up to 5; (N, 12)."""
-        place = 100 * (frame.sensors["tip"] - self._told())
-        force = self._force(frame) / 10
-        torque = -self._world(frame.sensors["torque"]) / 0.1
-        felt = torch.cat([force, torque], 1).clamp(-5, 5)
-        return torch.cat([place, 10 * frame.sensors["tip_velocity"], felt], 1)
+        sensors = frame.sensors
+        seen = _UNITS * torch.cat([
+            sensors["tip"] - _told(self.body), sensors["tip_velocity"], self._force(frame),
+            sensors["torque"],
+        ], 1)
+        seen[:, 6:].clamp_(-5, 5)
+        return seen
 
     def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        left = 100 * (after.sensors["tip"] - self._bottom(task))  # cm
-        aside, height = left[:, :2].norm(dim=1), left[:, 2] / self.body.scale
-        load = self._force(after).norm(dim=1) / self.body.scale
+        scale, left = self.body.scale, after.sensors["tip"] - _told(self.body)
+        aside = 100 * vector_norm(left[:, :2] - _MM * task[:, :2], dim=1)  # cm
+        height, load = 100 / scale * left[:, 2], vector_norm(self._force(after), dim=1) / scale
         # The logarithm makes the last millimetres aside count, without which none leads down.
         return -aside - 0.5 * (aside + 0.05).log() - 0.5 * height - 0.01 * load
 
@@ -143,20 +154,23 @@ class Insert(Tabletop):
         down = torch.where(height > 2 * _ABOVE, 4 * (_ABOVE - height), down)
         return torch.cat([4 * left, down], 1) / _SPEED
 
-    def _told(self) -> Tensor:
-        """Where the hole's bottom should be, (3,) m."""
-        return torch.tensor(self.place(0, 0, 0), dtype=torch.float64)
-
     def _bottom(self, task: Tensor) -> Tensor:
         """Where the hole's bottom is, (N, 3) m."""
-        return self._told() + torch.cat([_MM * task[:, :2], torch.zeros_like(task[:, :1])], 1)
+        return _told(self.body) + torch.cat([_MM * task[:, :2], torch.zeros_like(task[:, :1])], 1)
 
     def _force(self, frame: Frame) -> Tensor:
         """What the surroundings push the peg with, (N, 3) N: the sensor's reading, which
         is what the hand holds against, tared."""
-        weight = torch.tensor([0, 0, MASS * self.body.scale * _GRAVITY], dtype=torch.float64)
-        return weight - self._world(frame.sensors["force"])
+        return _weight(self.body) - frame.sensors["force"]
 
-    def _world(self, felt: Tensor) -> Tensor:
-        """A vector (N, 3) of the sensor in the world's axes; the tool hardly tilts."""
-        return (felt[:, None] * downward(self.body)).sum(2)
+
+@lru_cache
+def _told(arm: Arm) -> Tensor:
+    """Where the hole's bottom should be, (3,) m."""
+    return torch.tensor([arm.bench[0], 0.0, 0.0], dtype=torch.float64)
+
+
+@lru_cache
+def _weight(arm: Arm) -> Tensor:
+    """What the hand holds of a peg in the air, (3,) N."""
+    return torch.tensor([0.0, 0.0, MASS * arm.scale * _GRAVITY], dtype=torch.float64)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import mujoco
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from metarl.envs.arm_model import add_sensor, arm_spec
 from metarl.envs.family import Frame, Parameter, Random, Start
@@ -134,7 +135,7 @@ class Lift(Tabletop):
         scale = self.body.scale
         middle = after.sensors["object"].clone()
         middle[:, 2] += resting_heights(task[:, 1], scale)
-        apart = (after.sensors["tip"] - middle).norm(dim=1) / scale
+        apart = vector_norm(after.sensors["tip"] - middle, dim=1) / scale
         near = 1 - (10 * apart).tanh()
         rise = (after.sensors["object"][:, 2] / (_RISE * scale)).clamp(0, 1)
         ratio = _squeeze(after) / _needed(task)

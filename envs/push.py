@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import mujoco
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from metarl.envs.arm_model import GREY, add_sensor, arm_spec
 from metarl.envs.family import Frame, Parameter, Random, Start
@@ -25,7 +26,7 @@ from metarl.envs.objects import (
     shape_object,
     shape_parameter,
 )
-from metarl.envs.tabletop import SPEED, Tabletop, limited, lying, yaw
+from metarl.envs.tabletop import SPEED, Tabletop, heading, limited, lying
 
 _STICK = 0.01  # m, its radius at scale 1
 _TIP = 0.02  # m, how far above the table the tip is held, at scale 1
@@ -78,7 +79,7 @@ class Push(Tabletop):
         add_sensor(spec, "tip", "framepos", "tip")
         add_sensor(spec, "tip_velocity", "framelinvel", "tip")
         add_sensor(spec, "object", "framepos", "object")
-        add_sensor(spec, "object_turn", "framequat", "object")
+        add_sensor(spec, "object_x", "framexaxis", "object")
         self.variant(spec, {p.name: p.default for p in self.parameters})
         return spec
 
@@ -105,12 +106,12 @@ class Push(Tabletop):
     def observe(self, frame: Frame) -> Tensor:
         tip, place = frame.sensors["tip"], frame.sensors["object"][:, :2]
         velocity = frame.sensors["tip_velocity"][:, :2]
-        return torch.cat([tip[:, :2], velocity, place, yaw(frame.sensors["object_turn"])], 1)
+        return torch.cat([tip[:, :2], velocity, place, heading(frame.sensors["object_x"])], 1)
 
     def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
         scale = self.body.scale
         distance = _distance(after, task) / scale
-        apart = (after.sensors["tip"] - after.sensors["object"])[:, :2].norm(dim=1) / scale
+        apart = vector_norm((after.sensors["tip"] - after.sensors["object"])[:, :2], dim=1) / scale
         return -5 * distance - 0.5 * (distance + 0.01).log() - apart
 
     def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
@@ -148,4 +149,4 @@ class Push(Tabletop):
 
 def _distance(frame: Frame, task: Tensor) -> Tensor:
     """How far the object is from its goal, (N,) m."""
-    return (frame.sensors["object"][:, :2] - task[:, :2]).norm(dim=1)
+    return vector_norm(frame.sensors["object"][:, :2] - task[:, :2], dim=1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import mujoco
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from metarl.envs.arm_model import BLUE, SAFE_FRACTION, add_sensor, arm_spec
 from metarl.envs.arms import ARMS, ArmName
@@ -98,4 +99,4 @@ class Reach(Family):
 
 
 def _distance(frame: Frame, task: Tensor) -> Tensor:
-    return (frame.sensors["flange"] - task[:, :3]).norm(dim=1)
+    return vector_norm(frame.sensors["flange"] - task[:, :3], dim=1)

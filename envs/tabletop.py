@@ -11,6 +11,7 @@ from typing import ClassVar
 import mujoco
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from metarl.envs.arm_model import SAFE_FRACTION, aim_camera
 from metarl.envs.arms import ARMS, Arm, ArmName
@@ -69,7 +70,13 @@ class Tabletop(Family):
             lean = _RETURN * torch.linalg.cross(pose.rotation[:, :, 2], _DOWN.expand(len(spin), 3))
             turn = torch.cat([lean[:, :2], spin[:, None]], 1)
         speeds = joint_speeds(pose.jacobian, torch.cat([velocity, turn], 1))
-        return at_most(speeds, torch.from_numpy(SAFE_FRACTION * arm.speeds))
+        return at_most(speeds, _limits(arm))
+
+
+@lru_cache
+def _limits(arm: Arm) -> Tensor:
+    """Speeds (J,) [rad/s] of the joints at action 1."""
+    return torch.from_numpy(SAFE_FRACTION * arm.speeds)
 
 
 @lru_cache
@@ -80,14 +87,13 @@ def _ready(arm: Arm, place: tuple[float, float, float]) -> Tensor:
 
 def limited(velocity: Tensor) -> Tensor:
     """Velocities (N, D) [m/s], slowed down to SPEED."""
-    return velocity * (SPEED / velocity.norm(dim=1, keepdim=True).clamp(min=SPEED))
+    return velocity * (SPEED / vector_norm(velocity, dim=1, keepdim=True).clamp(min=SPEED))
 
 
-def yaw(quaternion: Tensor) -> Tensor:
-    """Cosine and sine (N, 2) of how a body is turned about the vertical, from its quaternion."""
-    w, x, y, z = quaternion.T
-    planar = torch.stack([1 - 2 * (y * y + z * z), 2 * (w * z + x * y)], 1)
-    return planar / planar.norm(dim=1, keepdim=True).clamp(min=1e-9)
+def heading(axis: Tensor) -> Tensor:
+    """Cosine and sine (N, 2) of how a body is turned about the vertical, from its x axis (N, 3)."""
+    planar = axis[:, :2]
+    return planar / vector_norm(planar, dim=1, keepdim=True).clamp(min=1e-9)
 
 
 def lying(xy: Tensor, z: Tensor, angle: Tensor) -> Tensor:

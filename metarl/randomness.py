@@ -111,14 +111,16 @@ class Draws:
         words, replicas = self.words.numpy(), self.replicas
         rows = len(words) * replicas
         numbers = np.zeros((rows, *shape))
-        wanted = range(rows) if self.drawn is None else self.drawn.numpy().nonzero()[0].tolist()
-        known: dict[tuple[int, int], np.ndarray] = {}  # a task's numbers for all of its replicas
-        for row in wanted:
-            task, replica = divmod(row, replicas)
-            key = task, count if isinstance(count, int) else int(count[row])
+        wanted = np.arange(rows) if self.drawn is None else self.drawn.numpy().nonzero()[0]
+        tasks, copies = np.divmod(wanted, replicas)
+        counts = [count] * len(wanted) if isinstance(count, int) else count[wanted].tolist()
+        keys = zip(words[tasks].tolist(), counts, strict=True)
+        known: dict[tuple[int, ...], np.ndarray] = {}  # a task's numbers for all of its replicas
+        for row, copy, (word, turn) in zip(wanted.tolist(), copies.tolist(), keys, strict=True):
+            key = *word, turn
             if key not in known:
-                seed, iteration, index = words[task].tolist()
-                source = self._source.at(seed, iteration, index, role, key[1])
+                seed, iteration, task = word
+                source = self._source.at(seed, iteration, task, role, turn)
                 known[key] = getattr(source, kind)((replicas, *shape))
-            numbers[row] = known[key][replica]
+            numbers[row] = known[key][copy]
         return torch.from_numpy(numbers)

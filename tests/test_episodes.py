@@ -218,6 +218,6 @@ def test_entries_are_called_what_the_model_calls_them() -> None:
     assert found[10] == Entry("joint4 speed", "rad/s")
     assert found[14:] == (Entry("flange x", "m"), Entry("flange y", "m"), Entry("flange z", "m"))
     assert action_entries(worlds)[0] == Entry("joint1", "1")
-    # push turns a quaternion into a sine and a cosine.
+    # push turns an axis into a sine and a cosine.
     turned = observation_entries(Worlds(FAMILIES["push"](), 1))[6]
-    assert turned.name.startswith("6 from object_turn") and turned.unit == ""
+    assert turned.name.startswith("6 from object_x") and turned.unit == ""

@@ -103,9 +103,9 @@ def tips(places: list[tuple[float, float, float]], family: Insert, push: float =
     """The tip off the told place [mm]; the table pushes the peg up with `push` [N]."""
     told = torch.tensor(family.place(0, 0, 0)).double()
     zeros = torch.zeros(len(places), 3).double()
-    # The hand's z axis points down: it holds the weight, less what the table bears, along -z.
+    # The hand holds the weight, less what the table bears.
     weight = 0.1 * family.body.scale * 9.81
-    force = torch.tensor([0.0, 0.0, push - weight]).double().expand(len(places), 3)
+    force = torch.tensor([0.0, 0.0, weight - push]).double().expand(len(places), 3)
     place = told + 1e-3 * torch.tensor(places).double()
     return Frame(zeros, zeros, {"tip": place, "tip_velocity": zeros, "force": force,
                                 "torque": zeros})

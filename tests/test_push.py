@@ -13,7 +13,7 @@ from metarl.envs.expert import Expert
 from metarl.envs.family import Frame, default_task, parse_task, sample_tasks
 from metarl.envs.objects import SHAPES, add_object, resting_heights, round_size, shape_object
 from metarl.envs.push import Push
-from metarl.envs.tabletop import limited, yaw
+from metarl.envs.tabletop import heading, limited
 from metarl.envs.worlds import Worlds
 from metarl.errors import UserError
 from metarl.evaluate import evaluate
@@ -140,9 +140,10 @@ def test_a_tool_is_never_told_to_move_faster_than_a_quarter_of_a_metre_a_second(
     assert slowed[1].tolist() == pytest.approx([0.1, 0.0])
 
 
-def test_the_yaw_of_a_body_turned_by_sixty_degrees() -> None:
-    half = math.radians(30)
-    turned = yaw(torch.tensor([[math.cos(half), 0.0, 0.0, math.sin(half)]]))
+def test_the_heading_of_a_body_turned_by_sixty_degrees_and_leaning() -> None:
+    # Its x axis, raised by 30 degrees: (cos 60, sin 60) cos 30 in the plane, sin 30 upward.
+    lean = math.cos(math.radians(30))
+    turned = heading(torch.tensor([[0.5 * lean, math.sqrt(0.75) * lean, 0.5]]))
     assert turned[0].tolist() == pytest.approx([0.5, math.sqrt(0.75)])
 
 
