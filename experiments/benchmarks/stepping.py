@@ -2,16 +2,17 @@
 
     python -m experiments.benchmarks.stepping [FAMILY ...] [--rows 64] [--rounds 3]
 
-For every family: env steps/s with an actor, as ratios to the physics alone (aims: 0.85 for robots
-on legs, 0.75 for arms that touch things), to gymnasium's SyncVectorEnv and to SB3's SubprocVecEnv;
+For every family: env steps/s with an actor, as ratios to the physics alone, to gymnasium's
+SyncVectorEnv and to SB3's SubprocVecEnv; the ratio to the physics without the actor's share as well
+(aims: 0.85 for robots on legs, 0.75 for arms that touch things; for cheetah-vel with its actor);
 how long it takes to set as many new tasks, against an episode (aim: less); and what a step costs
 per row for 16 to 1024 rows (aim: the same).
 
 Rounds of all methods alternate, so that what else the machine does hits all alike; a ratio is the
 median of the rounds' own ratios. Worlds are timed with the actor that a policy gradient agent has,
-and with all that belongs to a step: rewards, time limits, resets. The physics alone gets the very
-models, controls and states of such a life, since what a robot does decides what simulating it
-costs; all others get the same random actions, made beforehand.
+and with all that belongs to a step: rewards, time limits, resets. Without it they get its actions,
+and the physics alone the very models, controls and states of that life, since what a robot does
+decides what simulating it costs; all others get the same random actions, made beforehand.
 """
 
 import argparse
@@ -46,8 +47,8 @@ _SIZES = (16, 64, 256, 1024)  # rows
 _HIDDEN = 64
 # What others step where gymnasium has the same model; else they step our own single world.
 _GYMNASIUM = {"cheetah-dir": "HalfCheetah-v5", "cheetah-vel": "HalfCheetah-v5"}
-_OURS, _PHYSICS, _SYNC, _SUBPROC = (
-    "worlds with actor", "physics alone", "SyncVectorEnv", "SubprocVecEnv"
+_OURS, _ALONE, _PHYSICS, _SYNC, _SUBPROC = (
+    "worlds with actor", "worlds without actor", "physics alone", "SyncVectorEnv", "SubprocVecEnv"
 )
 
 
@@ -79,8 +80,8 @@ def main() -> None:
     multiprocessing.set_forkserver_preload(["torch", "metarl.envs.faces"])
 
     print(machine())
-    shown = table("family", "steps/s", "x physics", "x Sync", "x Subproc", "tasks : episode [ms]",
-                  f"us per row and step, {' '.join(map(str, _SIZES))} rows")
+    shown = table("family", "steps/s", "x physics", "without actor", "x Sync", "x Subproc",
+                  "tasks : episode [ms]", f"us per row and step, {' '.join(map(str, _SIZES))} rows")
     for name in options.families or FAMILIES:
         began = time.perf_counter()
         shown.add_row(name, *_family(name, options.rows, options.rounds))
@@ -91,21 +92,22 @@ def main() -> None:
 def _family(name: str, rows: int, rounds: int) -> Iterator[str]:
     """Measure and record one family; the cells of its row."""
     family = FAMILIES[name]()
-    actions = _random_actions(family, rows)
+    actions, life = _random_actions(family, rows), _life(family, rows)
     with _others(name, rows) as (sync, subproc):
         seconds = _measure({
             _OURS: _worlds_with_actor(family, rows),
-            _PHYSICS: _physics(family, rows),
+            _ALONE: _worlds_without_actor(family, rows, life),
+            _PHYSICS: _physics(family, rows, life),
             _SYNC: Method(_repeated(sync.step, actions), _FEW),
             _SUBPROC: Method(_repeated(subproc.step, actions), _FEW),
             "tasks": _new_tasks(family, rows),
         }, rounds)
     speed = {method: rows / statistics.median(values) for method, values in seconds.items()}
     yield f"{speed[_OURS]:,.0f}"
-    for other in (_PHYSICS, _SYNC, _SUBPROC):
-        ratio = _ratio(seconds[other], seconds[_OURS])
-        record("stepping", f"{name} rows={rows} vs {other}", "env steps/s", speed[_OURS],
-               speed[other], ratio)
+    for ours, other in ((_OURS, _PHYSICS), (_ALONE, _PHYSICS), (_OURS, _SYNC), (_OURS, _SUBPROC)):
+        ratio = _ratio(seconds[other], seconds[ours])
+        how = f"{name} rows={rows}" + (" without actor" if ours == _ALONE else "")
+        record("stepping", f"{how} vs {other}", "env steps/s", speed[ours], speed[other], ratio)
         yield f"{ratio:.2f}"
     yield _tasks(name, rows, seconds, family.horizon)
     yield _sizes(name, _measure({str(n): _worlds(family, n) for n in _SIZES}, rounds))
@@ -147,10 +149,28 @@ def _ratio(baseline: Sequence[float], ours: Sequence[float]) -> float:
 # Methods.
 
 
+@dataclass(frozen=True)
+class Life:
+    """What worlds with an actor went through in their first round."""
+
+    tasks: Tensor
+    start: np.ndarray  # (N, S) states
+    actions: list[Tensor]  # (N, A)
+    controls: list[np.ndarray]  # (N, U)
+    restarts: list[tuple[np.ndarray, np.ndarray] | None]  # which rows, and their states
+
+
 def _worlds_with_actor(family: Family, rows: int) -> Method:
     worlds = _started(family, rows)
     act = _actor(worlds)
     return Method(lambda: worlds.step(act()), _STEPS)
+
+
+def _worlds_without_actor(family: Family, rows: int, life: Life) -> Method:
+    """The same life again and again."""
+    worlds = _started(family, rows)
+    return Method(_repeated(worlds.step, life.actions), _STEPS,
+                  lambda: worlds.reset(draws=Draws.of(0, 0, rows)))
 
 
 def _worlds(family: Family, rows: int) -> Method:
@@ -202,11 +222,10 @@ def _actor(worlds: Worlds) -> Callable[[], Tensor]:
     return act
 
 
-def _physics(family: Family, rows: int) -> Method:
-    """The batched mj_step loop on its own, over the first round of the worlds with an actor."""
+def _life(family: Family, rows: int) -> Life:
     worlds = _started(family, rows)
     act, start = _actor(worlds), worlds.engine.snapshot().state
-    restarts, controls, simulate = [], [], worlds.engine.step
+    actions, controls, restarts, simulate = [], [], [], worlds.engine.step
 
     def noted(
         control: np.ndarray, mask: np.ndarray | None = None, substeps: int | None = None
@@ -216,20 +235,26 @@ def _physics(family: Family, rows: int) -> Method:
 
     worlds.engine.step = noted
     for _ in range(_STEPS):
-        ended = worlds.step(act()).last.numpy()
+        actions.append(act())
+        ended = worlds.step(actions[-1]).last.numpy()
         restarts.append((ended, worlds.engine.snapshot().state[ended]) if ended.any() else None)
+    return Life(worlds.tasks, start, actions, controls, restarts)
+
+
+def _physics(family: Family, rows: int, life: Life) -> Method:
+    """The batched mj_step loop on its own."""
     engine = BatchEngine(family, rows)
-    engine.set_tasks(worlds.tasks)
+    engine.set_tasks(life.tasks)
     physics, substeps = engine._batch, engine.substeps
     ctrl, numbers = physics.bind("ctrl"), itertools.cycle(range(_STEPS))
 
     def step() -> None:
         number = next(numbers)
         if number == 0:
-            physics.state[:] = start
-        ctrl[:] = controls[number]
+            physics.state[:] = life.start
+        ctrl[:] = life.controls[number]
         physics.step(nstep=substeps)
-        if restart := restarts[number]:
+        if restart := life.restarts[number]:
             physics.state[restart[0]] = restart[1]
 
     return Method(step, _STEPS)
