@@ -12,7 +12,9 @@ Rounds of all methods alternate, so that what else the machine does hits all ali
 median of the rounds' own ratios. Worlds are timed with the actor that a policy gradient agent has,
 and with all that belongs to a step: rewards, time limits, resets. Without it they get its actions,
 and the physics alone the very models, controls and states of that life, since what a robot does
-decides what simulating it costs; all others get the same random actions, made beforehand.
+decides what simulating it costs; all others get the same random actions, made beforehand. Sensors
+have a ratio of their own: worlds bring them up to the newest state, which takes part of one more
+substep that mj_step by itself does without.
 """
 
 import argparse
@@ -47,9 +49,12 @@ _SIZES = (16, 64, 256, 1024)  # rows
 _HIDDEN = 64
 # What others step where gymnasium has the same model; else they step our own single world.
 _GYMNASIUM = {"cheetah-dir": "HalfCheetah-v5", "cheetah-vel": "HalfCheetah-v5"}
-_OURS, _ALONE, _PHYSICS, _SYNC, _SUBPROC = (
-    "worlds with actor", "worlds without actor", "physics alone", "SyncVectorEnv", "SubprocVecEnv"
-)
+_OURS, _ALONE = "worlds with actor", "worlds without actor"
+_PHYSICS, _SENSING = "physics alone", "physics and its sensors"
+_SYNC, _SUBPROC = "SyncVectorEnv", "SubprocVecEnv"
+# What is recorded and shown: who, against whom.
+_PAIRS = ((_OURS, _PHYSICS), (_ALONE, _PHYSICS), (_ALONE, _SENSING), (_OURS, _SYNC),
+          (_OURS, _SUBPROC))
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,9 @@ def main() -> None:
     multiprocessing.set_forkserver_preload(["torch", "metarl.envs.faces"])
 
     print(machine())
-    shown = table("family", "steps/s", "x physics", "without actor", "x Sync", "x Subproc",
-                  "tasks : episode [ms]", f"us per row and step, {' '.join(map(str, _SIZES))} rows")
+    shown = table("family", "steps/s", "x physics", "without actor", "and x sensors too", "x Sync",
+                  "x Subproc", "tasks : episode [ms]",
+                  f"us per row and step, {' '.join(map(str, _SIZES))} rows")
     for name in options.families or FAMILIES:
         began = time.perf_counter()
         shown.add_row(name, *_family(name, options.rows, options.rounds))
@@ -98,13 +104,14 @@ def _family(name: str, rows: int, rounds: int) -> Iterator[str]:
             _OURS: _worlds_with_actor(family, rows),
             _ALONE: _worlds_without_actor(family, rows, life),
             _PHYSICS: _physics(family, rows, life),
+            _SENSING: _physics(family, rows, life, sensing=True),
             _SYNC: Method(_repeated(sync.step, actions), _FEW),
             _SUBPROC: Method(_repeated(subproc.step, actions), _FEW),
             "tasks": _new_tasks(family, rows),
         }, rounds)
     speed = {method: rows / statistics.median(values) for method, values in seconds.items()}
     yield f"{speed[_OURS]:,.0f}"
-    for ours, other in ((_OURS, _PHYSICS), (_ALONE, _PHYSICS), (_OURS, _SYNC), (_OURS, _SUBPROC)):
+    for ours, other in _PAIRS:
         ratio = _ratio(seconds[other], seconds[ours])
         how = f"{name} rows={rows}" + (" without actor" if ours == _ALONE else "")
         record("stepping", f"{how} vs {other}", "env steps/s", speed[ours], speed[other], ratio)
@@ -241,11 +248,13 @@ def _life(family: Family, rows: int) -> Life:
     return Life(worlds.tasks, start, actions, controls, restarts)
 
 
-def _physics(family: Family, rows: int, life: Life) -> Method:
-    """The batched mj_step loop on its own."""
+def _physics(family: Family, rows: int, life: Life, sensing: bool = False) -> Method:
+    """The batched mj_step loop on its own; `sensing`, with sensors of the newest state, where the
+    family has any: those of mj_step are of the state before its last substep."""
     engine = BatchEngine(family, rows)
     engine.set_tasks(life.tasks)
     physics, substeps = engine._batch, engine.substeps
+    stage = engine._stage if sensing else mujoco.mjtStage.mjSTAGE_NONE
     ctrl, numbers = physics.bind("ctrl"), itertools.cycle(range(_STEPS))
 
     def step() -> None:
@@ -253,7 +262,7 @@ def _physics(family: Family, rows: int, life: Life) -> Method:
         if number == 0:
             physics.state[:] = life.start
         ctrl[:] = life.controls[number]
-        physics.step(nstep=substeps)
+        physics.step(nstep=substeps, stage=stage)
         if restart := life.restarts[number]:
             physics.state[restart[0]] = restart[1]
 
