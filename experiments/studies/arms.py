@@ -1,7 +1,8 @@
 """The arm families, against what brackets the agents: success after 1, 2 and 3 episodes, of
 `lift` after up to 5. There, PEARL is also trained with an expert's episodes at the beginning of a
 quarter of its trials: then one may show it how (python -m experiments.benchmarks.demonstrations).
-With "held-out shapes" it is judged on shapes that it never met, and a hard grip is no failure.
+With "held-out shapes" it is judged on shapes that it never met, and a hard grip is no failure. With
+"observations" its z must predict these besides rewards.
 
     metarl bench arms [--families reach insert push lift] [--agents pearl rl2 ...] [--seeds 3]
 
@@ -15,6 +16,8 @@ _AGENTS = ["scripted", "pearl", "rl2", "blind", "finetune", "scratch", "oracle"]
 
 STUDY = [
     *grid(_AGENTS, ["reach", "insert", "push"]),
+    *grid(["pearl"], ["insert", "push"], label="pearl (observations)",
+          flags=("--config.decode-states",)),
     *grid(_AGENTS, ["lift"], episodes=5),
     *grid(["pearl"], ["lift"], episodes=5, label="pearl (demonstrations)",
           flags=("--trial.demonstrations", "0.25")),
