@@ -13,25 +13,36 @@ class Encoder(nn.Module):
     A factor of rank k > 0 says that k linear forms of z have given values: transitions that each
     tell one number, a distance say, then locate z as least squares would. Rank 0 makes factors
     diagonal, as in the paper.
+
+    With `relative`, what a factor says of z it says from a point that is linear in the transition:
+    "so far from where the robot is" then also holds at places where no trained task took it.
     """
 
     def __init__(
-        self, inputs: int, hidden: list[int], latent: int, rank: int, generator: torch.Generator
+        self, inputs: int, hidden: list[int], latent: int, rank: int, generator: torch.Generator,
+        relative: bool = False,
     ) -> None:
         super().__init__()
         self.latent, self.rank = latent, rank
         outputs = rank * (latent + 1) or 2 * latent
         # Smooth units: the belief of ReLU's located a goal less exactly.
         self.network = mlp([inputs, *hidden, outputs], generator, nn.SiLU)
+        self.origin = mlp([inputs, latent], generator, nn.SiLU) if relative else None
 
     def forward(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Precision (B, L, L), and precision times mean (B, L), of the product of the factors of C
         transitions (B, C, F)."""
         out = self.network(context)
+        origin = self.origin(context) if self.origin is not None else None  # (B, C, L)
         if self.rank:
             forms = out.unflatten(-1, (self.rank, self.latent + 1)).flatten(1, 2)  # (B, C k, L+1)
             matrix, values = forms[..., :-1], forms[..., -1:]
+            if origin is not None:
+                origins = origin.repeat_interleave(self.rank, 1)
+                values = values + (matrix * origins).sum(-1, keepdim=True)
             return matrix.mT @ matrix, (matrix.mT @ values).squeeze(-1)
         mean, raw = out.chunk(2, -1)
+        if origin is not None:
+            mean = mean + origin
         precision = 1 / nn.functional.softplus(raw).clamp(min=1e-4)
         return precision.sum(1).diag_embed(), (precision * mean).sum(1)

@@ -45,6 +45,7 @@ class Config(sac.Config):
 
     latent: int = 5  # numbers in z
     factor_rank: int = 1  # rank of a factor's precision; 0 makes it diagonal, as in the paper
+    relative_factors: bool = False  # factors are told from where the robot is, not absolutely
     encoder_hidden: int = 64  # units of a layer of the encoder
     encoder_layers: int = 2  # hidden layers of the encoder
     context_next_obs: bool = False  # the encoder sees next_obs; needed where dynamics vary
@@ -89,7 +90,8 @@ class Pearl:
         context = shapes.obs * (2 if c.context_next_obs else 1) + shapes.action + 1
         hidden = [c.encoder_hidden] * c.encoder_layers
         self.normalizer = Normalizer(shapes.obs).to(device)
-        self.encoder = Encoder(context, hidden, c.latent, c.factor_rank, rng).to(device)
+        encoder = Encoder(context, hidden, c.latent, c.factor_rank, rng, c.relative_factors)
+        self.encoder = encoder.to(device)
         self.nets = sac.networks(c, shapes.obs + c.latent, shapes.action, rng, device)
         self.actor, self.critic, self.target, self.log_temperature = self.nets
         told, hidden = shapes.obs + shapes.action + c.latent, [c.predictor_hidden] * 2

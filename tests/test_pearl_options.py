@@ -7,6 +7,7 @@ import torch
 from test_pearl import random_trial, tiny_agent
 
 from metarl.agents import sac
+from metarl.agents.encoder import Encoder
 from metarl.agents.pearl import Pearl
 from metarl.randomness import Draws
 
@@ -23,6 +24,23 @@ def believed(agent: Pearl, moved: float) -> torch.Tensor:
 def test_where_a_step_led_tells_of_the_task_only_where_the_encoder_sees_it(sees: bool) -> None:
     agent = tiny_agent(context_next_obs=sees)
     assert torch.equal(believed(agent, 0.0), believed(agent, 1.0)) is not sees
+
+
+@pytest.mark.parametrize(("rank", "mean"), [(1, 3.5), (0, 5.0)])
+def test_relative_factors_are_told_from_a_point_that_is_linear_in_the_transition(
+    rank: int, mean: float
+) -> None:
+    # Whatever it sees, the network says that 2 z is 3, or of rank 0 that the mean is 3. Seen from
+    # half of the first number of (4, 7), 2, this is 2 (z - 2) = 3, so z = 3.5, and a mean of 5.
+    encoder = Encoder(2, [4], 1, rank, torch.Generator().manual_seed(0), relative=True)
+    said = torch.tensor([2.0, 3.0] if rank else [3.0, 0.0])
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.zero_()
+        dict(encoder.named_parameters())["network.2.bias"].copy_(said)
+        dict(encoder.named_parameters())["origin.0.weight"].copy_(torch.tensor([[0.5, 0.0]]))
+    precision, weighted_mean = encoder(torch.tensor([[[4.0, 7.0]]]))
+    assert (weighted_mean / precision[:, 0]).item() == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(("recent", "seen"), [(1, False), (2, True)])

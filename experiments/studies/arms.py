@@ -2,7 +2,8 @@
 `lift` after up to 5. There, PEARL is also trained with an expert's episodes at the beginning of a
 quarter of its trials: then one may show it how (python -m experiments.benchmarks.demonstrations).
 With "held-out shapes" it is judged on shapes that it never met, and a hard grip is no failure. With
-"observations" its z must predict these besides rewards.
+"observations" its z must predict these besides rewards; with "relative factors" its encoder says how
+far z is from where the robot is, which is meant to hold beyond the places that were trained.
 
     metarl bench arms [--families reach insert push lift] [--agents pearl rl2 ...] [--seeds 3]
 
@@ -18,6 +19,8 @@ STUDY = [
     *grid(_AGENTS, ["reach", "insert", "push"]),
     *grid(["pearl"], ["insert", "push"], label="pearl (observations)",
           flags=("--config.decode-states",)),
+    *grid(["pearl"], ["insert", "reach"], label="pearl (relative factors)",
+          flags=("--config.relative-factors",)),
     *grid(_AGENTS, ["lift"], episodes=5),
     *grid(["pearl"], ["lift"], episodes=5, label="pearl (demonstrations)",
           flags=("--trial.demonstrations", "0.25")),
