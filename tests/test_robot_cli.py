@@ -121,15 +121,27 @@ def test_a_session_s_task_comes_before_the_one_that_its_policy_was_adapted_to(
     assert named_task(chosen.family, chosen.task[0])["goal_y"] == 0.25
 
 
-def test_a_log_that_was_cut_off_tells_what_it_has(session: Path, tmp_path: Path) -> None:
+def test_a_log_that_was_cut_off_tells_what_it_has(
+    session: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = (session / "log.mcap").read_bytes()
     torn = tmp_path / "torn.mcap"
     torn.write_bytes(whole[: len(whole) // 2])
     count = sum(1 for _ in messages(torn))
     assert 100 < count < sum(1 for _ in messages(session / "log.mcap"))
+    assert "was cut off" in robot(capsys, "log", torn)[1]
+    assert "was cut off" not in robot(capsys, "log", session / "log.mcap")[1]
     torn.write_bytes(b"no log at all" * 20)
     with pytest.raises(DamagedFile, match="no MCAP log"):
         list(messages(torn))
+
+
+def test_a_log_of_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    with Recorder(tmp_path / "a" / "log.mcap"):
+        pass
+    code, out, _ = robot(capsys, "log", tmp_path / "a" / "log.mcap")
+    assert code == 0 and out == "nothing was logged\n"
 
 
 # Words.

@@ -116,6 +116,10 @@ def run_log(argv: list[str]) -> int:
             show(f"{title}: " + ", ".join(
                 f"{name} {value if isinstance(value, int) else number(value)}"
                 for name, value in found[title].items()))
+    if not found["messages"]:
+        show("nothing was logged")
+    if not found["whole"]:
+        show("The log was cut off; this is what was written until then.")
     return 0
 
 

@@ -126,7 +126,8 @@ def is_whole(path: Path) -> bool:
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """What a log tells in short: messages by topic, episodes, limits, ages, faults, verdicts."""
+    """What a log tells in short: whether it was closed or cut off, messages by topic, episodes,
+    limits, ages, faults, verdicts."""
     topics, limits, faults = Counter[str](), Counter[str](), Counter[str]()
     ages: list[float] = []
     episodes: list[dict[str, Any]] = []
@@ -148,5 +149,5 @@ def summary(path: Path) -> dict[str, Any]:
         found["age [ms]"] = dict(zip(
             ("p50", "p99", "max"), (1e3 * np.quantile(ages, [0.5, 0.99, 1.0])).tolist(),
             strict=True))
-    return {"file": str(path), "messages": dict(topics), "episodes": episodes,
+    return {"file": str(path), "whole": is_whole(path), "messages": dict(topics), "episodes": episodes,
             "limits": dict(limits.most_common()), "faults": dict(faults), **found}
