@@ -37,7 +37,7 @@ class AntDir(Ant):
     @property
     def task_counts(self) -> tuple[int, int]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """How many train tasks; how many test and ood tasks."""
-        return (100, 30) if self.any_direction else (2, 2)
+        return (100, 30) if self.any_direction else (2, 20)  # ten starts in each
 
     def observe(self, frame: Frame) -> Tensor:
         return torch.cat([frame.qpos[:, 2:], frame.qvel], 1)  # (N, 13), (N, 14)

@@ -18,7 +18,7 @@ class CheetahDir(Cheetah):
     """A planar cheetah that must run in a hidden direction."""
 
     name = "cheetah-dir"
-    task_counts = (2, 2)
+    task_counts = (2, 20)  # two train tasks; judged from ten starts in each
     parameters = (
         Parameter("direction", "±1", "forward (1) or backward (-1)", train=(-1.0, 1.0),
                   values=(1.0, -1.0), physics=False),
