@@ -16,6 +16,8 @@ from metarl.agents.outer import Config, Outcome, ascent, joined, leaves
 from metarl.agents.stacked import Gaussian, Weights, flat, kl_divergence, moved
 from metarl.agents.trust_region import natural_step
 
+_BELOW = 0.98  # of the length that would just meet the bound
+
 
 def trpo(
     config: Config, meta: Weights, memory: dict[str, Tensor], rounds: list[Round]
@@ -76,13 +78,17 @@ def line_search(
 ) -> tuple[Weights | None, float, float]:
     """What the longest tried part of the step leads to that improves the surrogate within the
     bound, None where no part does; the surrogate there, and its KL divergence."""
-    for i in range(config.line_search):
-        tried = moved(meta, step * config.backtrack**i)
+    length = 1.0
+    for _ in range(config.line_search):
+        tried = moved(meta, step * length)
         new = last_policy(config, tried, rounds)
         gain = float(surrogate(new, old, rounds[-1]).mean())
         kl = float(kl_divergence(old, new, rounds[-1].valid).mean())
         if gain > before and kl <= config.kl:
             return tried, gain, kl
+        # Divergence grows with the square of the length: too far, and it is clear how much.
+        beyond = config.kl < kl < math.inf
+        length *= _BELOW * math.sqrt(config.kl / kl) if beyond else config.backtrack
     return None, before, 0.0
 
 

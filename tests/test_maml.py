@@ -307,6 +307,19 @@ def test_a_step_that_leads_downhill_is_refused_at_every_length():
     assert line_search(maml.config, maml.meta, 1e-2 * gradient, rounds, old, gain)[0]
 
 
+def test_a_step_that_leads_too_far_is_cut_to_just_within_the_bound():
+    # Divergence grows with the square of the length: a step of a little more than that of the bound
+    # is cut to 0.98 of it, 0.96 of the divergence; lengths of 1, 0.8 ... of it would leave 0.9.
+    maml = agent(kl=1e-5)
+    rounds = rounds_in(maml, live(maml)[0])
+    gain, gradient, old = outer_gradient(maml.config, maml.meta, rounds)
+    product = curvature(maml.config, maml.meta, rounds)
+    step = natural_step(gradient, product, 1.4 * maml.config.kl, 10)
+    taken, after, kl = line_search(maml.config, maml.meta, step, rounds, old, gain)
+    assert taken is not None and after > gain
+    assert kl == pytest.approx(0.96e-5, rel=0.02)
+
+
 def test_an_update_that_is_not_finite_is_skipped_and_reported():
     maml = agent()
     trial, _ = live(maml)

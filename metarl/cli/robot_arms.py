@@ -1,9 +1,10 @@
 """`metarl robot list`, `check` and `log`: what needs no policy."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -94,6 +95,15 @@ def run_log(argv: list[str]) -> int:
     if options.json:
         print_json(found)
         return 0
+    if not found["messages"]:
+        show("nothing was logged")
+    _show_log(found)
+    if not found["whole"]:
+        show("The log was cut off; this is what was written until then.")
+    return 0
+
+
+def _show_log(found: Mapping[str, Any]) -> None:
     session = found.get("session", {})
     if session:
         show(", ".join(f"{name} {session[name]}" for name in ("verb", "arm", "policy")
@@ -116,11 +126,6 @@ def run_log(argv: list[str]) -> int:
             show(f"{title}: " + ", ".join(
                 f"{name} {value if isinstance(value, int) else number(value)}"
                 for name, value in found[title].items()))
-    if not found["messages"]:
-        show("nothing was logged")
-    if not found["whole"]:
-        show("The log was cut off; this is what was written until then.")
-    return 0
 
 
 def _about(name: str) -> dict[str, str]:

@@ -149,5 +149,6 @@ def summary(path: Path) -> dict[str, Any]:
         found["age [ms]"] = dict(zip(
             ("p50", "p99", "max"), (1e3 * np.quantile(ages, [0.5, 0.99, 1.0])).tolist(),
             strict=True))
-    return {"file": str(path), "whole": is_whole(path), "messages": dict(topics), "episodes": episodes,
-            "limits": dict(limits.most_common()), "faults": dict(faults), **found}
+    return {"file": str(path), "whole": is_whole(path), "messages": dict(topics),
+            "episodes": episodes, "limits": dict(limits.most_common()), "faults": dict(faults),
+            **found}
