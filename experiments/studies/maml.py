@@ -31,7 +31,8 @@ def _jobs(seed: int) -> list[Job]:
     ]
 
 
-_FEWER = ("--config.tasks", "10")  # a quarter of the env steps of an outer step
+# A quarter of the env steps of an outer step.
+_FEWER = ("--config.tasks", "10", "--steps", "24000000", "--evaluate-every", "2400000")
 STUDY = [job for seed in range(10) for job in _jobs(seed)] + grid(
     ["maml"], ["cheetah-dir"], flags=_FEWER, label="maml (H 100, 10 tasks)"
 )
