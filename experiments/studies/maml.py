@@ -4,7 +4,8 @@
 
 Each gradient step is on rollouts of its own. On cheetahs episodes have 100 steps, as in the
 literature: the returns are no others' rivals. `maml (H 100, 10 tasks)` takes four outer steps for
-each of the 40 tasks of the literature, of which cheetah-dir has but two that differ.
+each of the 40 tasks of the literature, of which cheetah-dir has but two that differ; `maml (20
+tasks)` takes two.
 """
 
 from metarl.study import Job, grid
@@ -35,4 +36,7 @@ def _jobs(seed: int) -> list[Job]:
 _FEWER = ("--config.tasks", "10", "--steps", "24000000", "--evaluate-every", "2400000")
 STUDY = [job for seed in range(10) for job in _jobs(seed)] + grid(
     ["maml"], ["cheetah-dir"], flags=_FEWER, label="maml (H 100, 10 tasks)"
+) + grid(
+    ["maml"], _ARMS, flags=("--config.tasks", "20", "--steps", "8000000", "--evaluate-every",
+                            "800000"), label="maml (20 tasks)"
 )
