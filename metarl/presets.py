@@ -51,7 +51,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("pearl", "push"): {
         "options": {"steps": 3_015_000, "evaluate_every": 225_000},
-        "config": _ARM | {"anneal": 114_000, "encoder_anneal": 45_600},
+        # Told of rewards alone, z came to 87 % after three episodes, not 90.
+        "config": _ARM | {"anneal": 114_000, "encoder_anneal": 45_600, "decode_states": True},
     },
     ("pearl", "lift"): {
         "options": {"steps": 2_880_000, "evaluate_every": 288_000},
