@@ -3,9 +3,9 @@
     metarl bench maml [--families cheetah-dir reach ...] [--agents maml promp ...] [--seeds 3]
 
 Each gradient step is on rollouts of its own. On cheetahs episodes have 100 steps, as in the
-literature: the returns are no others' rivals. `maml (H 100, 10 tasks)` takes four outer steps for
-each of the 40 tasks of the literature, of which cheetah-dir has but two that differ; `maml (20
-tasks)` takes two.
+literature: the returns are no others' rivals. On cheetah-dir, which has but two tasks that differ,
+an iteration has 10 in place of the literature's 40; `maml (H 100, 10 tasks)` ends after 24 M env
+steps. `maml (20 tasks)` has half of the default's 40.
 """
 
 from metarl.study import Job, grid
@@ -32,7 +32,6 @@ def _jobs(seed: int) -> list[Job]:
     ]
 
 
-# A quarter of the env steps of an outer step.
 _FEWER = ("--config.tasks", "10", "--steps", "24000000", "--evaluate-every", "2400000")
 STUDY = [job for seed in range(10) for job in _jobs(seed)] + grid(
     ["maml"], ["cheetah-dir"], flags=_FEWER, label="maml (H 100, 10 tasks)"
