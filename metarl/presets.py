@@ -87,8 +87,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "config": _ARM | {"discount": 0.9, "anneal": 39_100, "encoder_anneal": 16_300},
     },
     # As ProMP's authors have it, for each outer step: 20 rollouts x 100 steps of a task, noise of a
-    # tenth of the torque range; but 10 tasks in place of 40, as only two of them differ. So 186 was
-    # reached after 17 M env steps, where 40 tasks had 171 after 23 M.
+    # tenth of the torque range; but 10 tasks, not 40, as only two of them differ: 224 without noise
+    # after 24 M env steps, where 40 tasks had 208 after 64 M.
     ("maml", "cheetah-dir"): {
         "options": {"steps": 64_000_000, "evaluate_every": 3_200_000, "evaluation_episodes": 4},
         "config": {"tasks": 10},
