@@ -209,9 +209,11 @@ def _measures(worlds: Worlds) -> Tensor:
 
 
 def _scripted(worlds: Worlds) -> Tensor:
-    """The scripted policy's actions (N, A), nothing (N, 0) where there is none."""
+    """The scripted policy's actions (N, A) as worlds take them, nothing (N, 0) where there is
+    none. Torch's angles and logarithms differ by a last bit in double precision, for one row and
+    for many."""
     action = worlds.family.expert(worlds.frame, worlds.tasks)
-    return torch.empty(worlds.rows, 0) if action is None else action
+    return torch.empty(worlds.rows, 0) if action is None else action.float()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The CPU engine: N variants of one MuJoCo model, stepped in lock-step on all cores."""
 
+import itertools
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,10 +66,11 @@ class BatchEngine:
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._ctrl = self._batch.bind("ctrl")
         self._act = self._batch.bind("act") if self.model.na else None
-        self._sensordata = self._batch.bind("sensordata") if self.model.nsensor else None
         # Sensors are brought up to the state after the last substep; without any, nothing is.
-        needed = max([int(s) for s in self.model.sensor_needstage], default=0)
-        self._stage = mujoco.mjtStage(needed)
+        needed = [int(s) for s in self.model.sensor_needstage]
+        if family.derived:
+            needed.append(int(mujoco.mjtStage.mjSTAGE_POS))
+        self._stage, self._derives = mujoco.mjtStage(max(needed, default=0)), bool(needed)
         self._expanded: dict[str, np.ndarray] = {}
         self._variants: dict[bytes, Fields] = {}
         self._physics = [i for i, p in enumerate(family.parameters) if p.physics]
@@ -80,13 +82,26 @@ class BatchEngine:
         self._fixed = _values(plain, self._fixed_fields)
         self._own = _values(plain, _ROW_FIELDS)
         self._threads = threads
-        self._sensors = [self.model.sensor(i).name for i in range(self.model.nsensor)]
-        self._sensor_sizes = self.model.sensor_dim.tolist()
+        self._bind_frame()
         self._flat = self._batch.state.reshape(-1)  # a view
         self._default, self._default_qpos = self._defaults()
         if mujoco.get_mju_user_warning() is None:
             # Else MuJoCo writes MUJOCO_LOG.TXT into the user's folder.
             mujoco.set_mju_user_warning(_log.warning)
+
+    def _bind_frame(self) -> None:
+        """Find all that a frame tells: positions, speeds, sensors, and what the family derives."""
+        told, sizes = [self._qpos, self._qvel], [self.model.nq, self.model.nv]
+        self._names = [self.model.sensor(i).name for i in range(self.model.nsensor)]
+        if self._names:
+            told.append(self._batch.bind("sensordata"))
+            sizes += self.model.sensor_dim.tolist()
+        for what in self.family.derived:
+            told.append(derived(self._batch, what).reshape(self.rows, -1))
+            sizes.append(told[-1].shape[1])
+            self._names.append(what)
+        self._told, ends = told, np.cumsum([0, *sizes]).tolist()
+        self._parts = [slice(*ends) for ends in itertools.pairwise(ends)]
 
     # Tasks.
 
@@ -165,7 +180,7 @@ class BatchEngine:
         self._qvel[mask] = start.qvel.numpy()[mask]
         if self._act is not None and start.act is not None:
             self._act[mask] = start.act.numpy()[mask]
-        if self._sensordata is not None:
+        if self._derives:
             self._batch.forward(mask, stage=self._stage)
             self._warnings = self._batch.warning.copy()
 
@@ -209,13 +224,10 @@ class BatchEngine:
 
     def frame(self) -> Frame:
         """What sensors tell now: copies, float64."""
-        sensors = {}
-        if self._sensordata is not None:
-            readings = torch.from_numpy(self._sensordata.copy()).split(self._sensor_sizes, 1)
-            sensors = dict(zip(self._sensors, readings, strict=True))
-        return Frame(
-            torch.from_numpy(self._qpos.copy()), torch.from_numpy(self._qvel.copy()), sensors
-        )
+        # One copy of everything takes less time than one of each; numpy's views, than torch's.
+        whole = np.concatenate(self._told, 1)
+        qpos, qvel, *sensors = [torch.from_numpy(whole[:, part]) for part in self._parts]
+        return Frame(qpos, qvel, dict(zip(self._names, sensors, strict=True)))
 
     def default_frame(self) -> Frame:
         """Every row's default state, with no sensors."""
@@ -229,7 +241,7 @@ class BatchEngine:
     def restore(self, snapshot: Snapshot) -> None:
         """Return all rows to a snapshot taken with the same tasks."""
         self._batch.state[:] = snapshot.state
-        if self._sensordata is not None:
+        if self._derives:
             self._batch.forward(stage=self._stage)
 
     def row(self, index: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -237,6 +249,15 @@ class BatchEngine:
         model, data = self._batch.get_model(index), self._batch.get_data(index)
         mujoco.mj_forward(model, data)
         return model, data
+
+
+def derived(data: batch.Batch | mujoco.MjData, what: str) -> np.ndarray:
+    """One of a family's `derived` fields: of all rows, live (N, ...), or of one row's own data."""
+    field, _, named = what.partition(".")
+    if named:
+        name, _, part = named.rpartition(".")
+        return getattr(getattr(data, field)(name), part)
+    return data.bind(field) if isinstance(data, batch.Batch) else getattr(data, field)
 
 
 def _without_pictures(spec: mujoco.MjSpec) -> mujoco.MjModel:

@@ -42,9 +42,10 @@ def observation_entries(worlds: Worlds) -> tuple[Entry, ...]:
     known = torch.from_numpy(numbers[0]).repeat(count + 1, 1)
     known[1:].diagonal().copy_(torch.from_numpy(numbers[1]))
     qpos, qvel, *measured = known.split(sizes, 1)
-    order = {model.sensor(i).name: value for i, value in enumerate(measured)}
-    seen = worlds.family.observe(
-        Frame(qpos, qvel, {name: order[name] for name in frame.sensors})).double()
+    sensors = {model.sensor(i).name: value for i, value in enumerate(measured)}
+    derived = {name: frame.sensors[name][:1].expand(len(known), -1)
+               for name in worlds.family.derived}
+    seen = worlds.family.observe(Frame(qpos, qvel, sensors | derived)).double()
     entries = []
     for i, column in enumerate(seen.T):
         # Float32 on the way would round it: 1e-6 is far below the distance of any two numbers.

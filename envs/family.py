@@ -66,7 +66,7 @@ class Frame:
 
     qpos: Tensor  # (N, nq)
     qvel: Tensor  # (N, nv)
-    sensors: dict[str, Tensor]  # name -> (N, size of the sensor)
+    sensors: dict[str, Tensor]  # name -> (N, size of the sensor); and what the family has `derived`
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,9 @@ class Family(Protocol):
     action_scale: float = 1.0  # times an action, clamped to [-1, 1], is what `control` gets
     commands: int = 0  # numbers of an action (A), for a family with a `control`; else the actuators
     hold: int = 0  # control steps for which `holds` must be true to the end; then it is `success`
+    # Fields of MuJoCo's data that frames tell beside sensors, flat: "xaxis", every joint's axis, or
+    # of one object alone, "site.tip.xmat".
+    derived: tuple[str, ...] = ()
     task_counts: tuple[int, int] = (100, 30)  # how many train tasks; how many test and ood tasks
 
     def spec(self) -> mujoco.MjSpec:

@@ -30,18 +30,22 @@ def forward(arm: Arm, qpos: Tensor, tool: float = 0.0) -> Pose:
     for move in moves.unbind(1):
         frame = torch.bmm(frame, move)
         frames.append(frame)
-    joints, end = torch.stack(frames, 3), frame @ end  # (N, 3, 4, J), (N, 3, 4)
-    axis, position = joints[:, :, 2], end[:, :, 3]
-    lever = position[:, :, None] - joints[:, :, 3]
-    jacobian = torch.cat([torch.linalg.cross(axis, lever, dim=1), axis], 1)
-    return Pose(position, end[:, :, :3], jacobian)
+    joints, end = torch.stack(frames, 1), frame @ end  # (N, J, 3, 4), (N, 3, 4)
+    position = end[:, :, 3]
+    return Pose(position, end[:, :, :3], jacobian(joints[..., 2], joints[..., 3], position))
+
+
+def jacobian(axes: Tensor, anchors: Tensor, position: Tensor) -> Tensor:
+    """The Jacobian (N, 6, J) of a place (N, 3) [m] on an arm whose joints turn about axes (N, J, 3)
+    through anchors (N, J, 3) [m], all in the world's coordinates."""
+    lever = position[:, None] - anchors
+    return torch.cat([torch.linalg.cross(axes, lever), axes], 2).mT
 
 
 def joint_speeds(jacobian: Tensor, twist: Tensor, damping: float = 1e-4) -> Tensor:
     """Joint speeds (N, J) [rad/s] that give the frame a twist (N, D) [m/s, rad/s] through a
     Jacobian (N, D, J): resolved motion rate control (Whitney 1969), damped near singular poses."""
-    square = torch.bmm(jacobian, jacobian.mT)
-    square.diagonal(dim1=1, dim2=2).add_(damping)
+    square = torch.baddbmm(_diagonal(jacobian.shape[1], damping), jacobian, jacobian.mT)
     found, _ = torch.linalg.solve_ex(square, twist[:, :, None])  # damped: never singular
     return torch.bmm(jacobian.mT, found).squeeze(2)
 
@@ -55,7 +59,7 @@ def at_most(speeds: Tensor, limits: Tensor) -> Tensor:
     """Joint speeds (N, J) as shares of limits (J,), slowed down together where one exceeds its
     own, so that the direction stays."""
     share = speeds / limits
-    return share / share.abs().amax(1, keepdim=True).clamp(min=1)
+    return share / torch.linalg.vector_norm(share, torch.inf, dim=1, keepdim=True).clamp(min=1)
 
 
 def solve(arm: Arm, position: Vector, turned: np.ndarray, tool: float) -> np.ndarray:
@@ -73,6 +77,11 @@ def solve(arm: Arm, position: Vector, turned: np.ndarray, tool: float) -> np.nda
     if missed > 1e-3:
         raise ValueError(f"{arm.name} misses {position} by {missed:.3f} m")
     return qpos[0].numpy()
+
+
+@lru_cache
+def _diagonal(size: int, value: float) -> Tensor:
+    return torch.eye(size, dtype=torch.float64).mul_(value)
 
 
 @lru_cache

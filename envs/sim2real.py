@@ -158,6 +158,7 @@ class _Ring:
         # Sensors that follow from a pose and its speeds; forces do not.
         self.posed = [model.sensor(i).name for i in range(model.nsensor)
                       if model.sensor_needstage[i] <= int(mujoco.mjtStage.mjSTAGE_VEL)]
+        self.posed += engine.family.derived
         most = max(flaws.action_latency[1], flaws.observation_latency[1]) / self._timestep
         self.slow = most > 0 or flaws.jitter > 0 or flaws.backlash[1] > 0
         self._length = int(np.ceil(flaws.observation_latency[1] / self._timestep)) + 1
@@ -166,7 +167,7 @@ class _Ring:
         waiting = int(np.ceil(flaws.action_latency[1] / self._timestep / shortest)) + 2
         self._queue = np.zeros((self._rows, waiting, model.nu))
         self._due = np.full((self._rows, waiting), -1, np.int64)  # substep; the first: zeros
-        self._states = np.zeros((self._length, self._rows, model.nq + model.nv + model.nsensordata))
+        self._states = np.zeros((self._length, *self._flat(engine.frame()).shape))
         self._gear = np.zeros((self._rows, len(joints)))
         self._acted, self._seen = np.zeros((2, self._rows), np.int64)  # delays, substeps
         self._play = np.zeros((self._rows, 1))

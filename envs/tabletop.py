@@ -19,7 +19,7 @@ from metarl.envs.family import Family, Frame, Random
 from metarl.envs.kinematics import (
     at_most,
     downward,
-    forward,
+    jacobian,
     joint_speeds,
     rotation_error,
     solve,
@@ -37,6 +37,9 @@ class Tabletop(Family):
     arm: ArmName = "fr3"  # FR3 (7 joints), UR5e (6) or SO-101 (5)
 
     control_step = 0.05  # s: 20 Hz
+    # The engine knows already where the joints are: kinematics of its own would take as long as all
+    # else that a control step adds to the physics.
+    derived = ("xanchor", "xaxis", "site.flange.xmat")
     # Where the tool's tip starts: m at scale 1, from the middle of the bench and above the table.
     tip: ClassVar[tuple[float, float, float]]
 
@@ -62,15 +65,32 @@ class Tabletop(Family):
     def steer(self, frame: Frame, velocity: Tensor, spin: Tensor | None = None) -> Tensor:
         """Shares (N, J) of the joints' ranges that move the tool with a velocity (N, 3) [m/s], and
         turn it about the vertical with a spin (N,) [rad/s], or back to its start without one."""
-        arm = self.body
-        joints = len(arm.joints)
-        pose = forward(arm, frame.qpos[:, :joints], arm.tool)
-        turn = _RETURN * rotation_error(downward(arm), pose.rotation)
-        if spin is not None:
-            lean = _RETURN * torch.linalg.cross(pose.rotation[:, :, 2], _DOWN.expand(len(spin), 3))
-            turn = torch.cat([lean[:, :2], spin[:, None]], 1)
-        speeds = joint_speeds(pose.jacobian, torch.cat([velocity, turn], 1))
+        arm, told = self.body, frame.sensors
+        anchors, axes = (told[name].view(len(velocity), -1, 3)[:, : len(arm.joints)]
+                         for name in ("xanchor", "xaxis"))
+        rotation = told["site.flange.xmat"][:, None]  # (N, 1, 9)
+        if spin is None:
+            turn = (rotation * _returning(arm)).sum(2)
+        else:
+            turn = torch.cat([(rotation * _upright()).sum(2), spin[:, None]], 1)
+        twist = torch.cat([velocity, turn], 1)
+        speeds = joint_speeds(jacobian(axes, anchors, told["tip"]), twist)
         return at_most(speeds, _limits(arm))
+
+
+@lru_cache
+def _returning(arm: Arm) -> Tensor:
+    """What takes the nine numbers of the tool's rotation to the turn [rad/s] back to its start,
+    (3, 9)."""
+    units = torch.eye(9, dtype=torch.float64).view(9, 3, 3)
+    return _RETURN * rotation_error(downward(arm), units).T
+
+
+@lru_cache
+def _upright() -> Tensor:
+    """The same for the turn about x and y alone that lets the tool point down, (2, 9)."""
+    units = torch.eye(9, dtype=torch.float64).view(9, 3, 3)
+    return _RETURN * torch.linalg.cross(units[:, :, 2], _DOWN.expand(9, 3)).T[:2]
 
 
 @lru_cache

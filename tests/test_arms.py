@@ -137,6 +137,29 @@ def test_a_tool_on_a_table_moves_as_it_is_told(arm: Arm) -> None:
     assert abs(moved[0]) < 0.01 and abs(moved[2]) < 0.01
 
 
+@each_arm
+def test_a_tool_is_steered_by_the_joints_as_they_stand(arm: Arm) -> None:
+    # Against kinematics of its own, in a pose that no joint has left straight.
+    worlds = Worlds(Push(arm=arm.name), 2)
+    source = torch.Generator().manual_seed(0)
+    for action in torch.rand(6, 2, 2, generator=source) * 2 - 1:
+        worlds.step(action)
+    velocity, spin = torch.randn(2, 3, generator=source).double() / 50, torch.tensor([0.3, -0.2])
+    pose = forward(arm, worlds.frame.qpos[:, : len(arm.joints)], arm.tool)
+
+    def followed(turn: torch.Tensor) -> torch.Tensor:
+        speeds = joint_speeds(pose.jacobian, torch.cat([velocity, turn], 1))
+        return at_most(speeds, torch.from_numpy(SAFE_FRACTION * arm.speeds))
+
+    back = 5 * rotation_error(downward(arm), pose.rotation)  # 1/s
+    family = Push(arm=arm.name)
+    torch.testing.assert_close(family.steer(worlds.frame, velocity), followed(back))
+    # What takes the tool's z axis (x, y, z) down, (0, 0, -1): their cross product is (-y, x, 0).
+    x, y, _ = pose.rotation[:, :, 2].T
+    lean = 5 * torch.stack([-y, x, spin / 5], 1)
+    torch.testing.assert_close(family.steer(worlds.frame, velocity, spin.double()), followed(lean))
+
+
 def test_the_flange_of_the_ready_pose_is_where_the_data_sheet_puts_it() -> None:
     # The upper arm leans back by 45 deg, the forearm is level and the flange points down:
     # x = -0.316 sin 45 + 0.0825 cos 45 + 0.384 + 0.088 = 0.3069

@@ -9,7 +9,10 @@ import torch
 from tiny import train
 
 from metarl.__main__ import main
+from metarl.envs.arms import ARMS
 from metarl.envs.family import default_task
+from metarl.envs.kinematics import forward
+from metarl.envs.push import Push
 from metarl.envs.reach import Reach
 from metarl.envs.sim2real import FlawedWorlds, History, Sim2Real, make_worlds
 from metarl.envs.worlds import Worlds
@@ -89,11 +92,21 @@ def test_noise_has_its_standard_deviation_and_moves_the_flange_with_the_joints()
     # 9 x 64 x 7 = 4032 draws: a standard deviation is known to about 1 %.
     assert error[:, :, :7].std().item() == pytest.approx(0.01, rel=0.05)
     assert error[:, :, 7:14].std().item() == pytest.approx(0.1, rel=0.05)
-    from metarl.envs.arms import ARMS
-    from metarl.envs.kinematics import forward
-
     told = forward(ARMS["fr3"], noisy[3, :, :7].double()).position
     torch.testing.assert_close(told.float(), noisy[3, :, -3:], rtol=0, atol=1e-5)
+
+
+def test_a_tool_is_steered_by_the_measured_pose_not_by_the_true_one() -> None:
+    arm = ARMS["fr3"]
+    for flaws in (Sim2Real(noise=0.05), Sim2Real(observation_latency=(STEP, STEP))):
+        worlds = FlawedWorlds(Push(), 2, flaws)
+        for _ in range(3):
+            worlds.step(torch.ones(2, 2))
+        felt = worlds._felt
+        assert felt is not None and not torch.equal(felt.qpos, worlds.frame.qpos)
+        axes, last = felt.sensors["xaxis"].unflatten(1, (-1, 3))[:, :7], worlds.frame.sensors
+        torch.testing.assert_close(axes.mT, forward(arm, felt.qpos[:, :7]).jacobian[:, 3:])
+        assert not torch.equal(felt.sensors["xaxis"], last["xaxis"])
 
 
 def test_backlash_hides_a_motion_smaller_than_itself() -> None:
