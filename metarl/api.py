@@ -227,10 +227,11 @@ def build_config(kind: str, cls: Any, values: Mapping[str, Any]) -> Any:
 def build_setting(family: Family, agent: Agent, config: Mapping[str, Any]) -> Setting:
     """Worlds and task sets to train this agent in this family with, as a run's configuration asks.
     The task sets do not depend on the seed, so that all runs of a family meet the same tasks."""
-    plan, (train, held_out) = agent.plan, family.task_counts
+    plan, (usual, held_out) = agent.plan, family.task_counts
     flaws, trial = sim2real(config), config.get("trial", {})
     worlds = make_worlds(family, plan.tasks * plan.replicas, flaws)
-    tasks, demonstrations = sample_tasks(family, "train", train), trial.get("demonstrations", 0.0)
+    tasks = sample_tasks(family, "train", config.get("train_tasks") or usual)
+    demonstrations = trial.get("demonstrations", 0.0)
     taught = config.get("tasks", "uniform") == "curriculum"
     return Setting(
         worlds=worlds,

@@ -16,6 +16,7 @@ from metarl.curriculum import RATE, UNIFORM, Curriculum
 from metarl.envs.ant_terrain import AntTerrain
 from metarl.envs.family import sample_tasks
 from metarl.run import Run, find
+from metarl.train import Setting
 
 
 def curriculum(*visits: list[float]) -> Curriculum:
@@ -152,3 +153,28 @@ def test_without_a_curriculum_tasks_take_turns_as_ever(tmp_path: Path) -> None:
     assert run.config["tasks"] == "uniform"
     assert not any(name.startswith("tasks/") for name in run.metrics()[0])
     assert run.metrics()[0]["env_steps"] == STEPS
+
+
+def test_there_may_be_more_train_tasks_than_the_family_says(few: None, tmp_path: Path) -> None:
+    six = setting_of(tmp_path / "six").train
+    nine = setting_of(tmp_path / "nine", "--train-tasks", "9").train
+    assert len(six) == 6 and len(nine) == 9
+    assert torch.equal(six, nine[:6]) and len(nine.unique(dim=0)) == 9
+
+
+def setting_of(root: Path, *more: str) -> Setting:
+    """What a run of no more than an iteration was trained with."""
+    assert main(train(root, 1, *more)) == 0
+    run = find("latest", root)
+    family, agent, _ = api.trained(run)
+    return api.build_setting(family, agent, run.config)
+
+
+def test_a_number_of_train_tasks_that_cannot_be_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train(tmp_path, 1, "--train-tasks", "-1")) == 2
+    assert "--train-tasks must be at least 1" in capsys.readouterr().err
+    assert main(train(tmp_path, 1, "--train-tasks", "1", "--trial.switch-every", "1")) == 2
+    assert "--train-tasks 1 leaves no other task" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

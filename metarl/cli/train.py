@@ -43,6 +43,7 @@ class Options:
     steps: int = 1_000_000  # env steps to train for
     tasks: Literal["uniform", "curriculum"] = "uniform"
     """Which train tasks come: all in turn, or most often those whose returns change."""
+    train_tasks: int = 0  # how many train tasks there are; 0: as many as the family says
     evaluate_every: int = 50_000  # env steps between evaluations on the test tasks
     evaluation_episodes: int = 3  # episodes of an evaluation
     checkpoint_every: float = 120.0  # s between checkpoints; the last iteration is always saved
@@ -179,6 +180,8 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     agent = agent_class(settings, shapes, options.seed, device)
     api.check_switch(family, agent, trial.switch_every)
     api.check_demonstrations(family, agent, trial.demonstrations)
+    if trial.switch_every and options.train_tasks == 1:
+        raise UserError("--train-tasks 1 leaves no other task to change into; ask for more")
     if trial.switch_every >= agent.plan.episodes:
         raise UserError(f"--trial.switch-every {trial.switch_every} would never come: a trial of "
                         f"{agent_name} has {agent.plan.episodes} episodes; ask for fewer than "
@@ -265,6 +268,8 @@ def _check(options: Options) -> None:
     for name in ("steps", "evaluate_every", "evaluation_episodes"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    if options.train_tasks < 0:
+        raise UserError("--train-tasks must be at least 1, or 0 for as many as the family says")
 
 
 def _report(run: Run, outcome: Outcome) -> None:
