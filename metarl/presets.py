@@ -86,10 +86,11 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "options": {"steps": 345_000, "evaluate_every": 37_500},
         "config": _ARM | {"discount": 0.9, "anneal": 39_100, "encoder_anneal": 16_300},
     },
-    # As ProMP's authors have it, 20 rollouts x 100 steps of a task for each outer step. But 10 tasks,
-    # not 40, as only two of them differ: 224 without noise after 24 M env steps, where 40 tasks had
-    # 208 after 64 M. Noise of 0.15 of the torque range, not 0.1, and a wider trust region: after
-    # 2.6 M, 174 over rollouts that still explore, where a bound of 0.01 had 90 and a wider one 123.
+    # As ProMP's authors have it, 20 rollouts x 100 steps of a task for each outer step; but 10
+    # tasks, not 40, as only two of them differ: 224 without noise after 24 M env steps, where 40
+    # tasks had 208 after 64 M. And noise of 0.15 of the torque range, not 0.1, and a wider trust
+    # region: after 2.6 M, 174 over rollouts that still explore, where a bound of 0.01 had 90 and a
+    # wider one 123.
     ("maml", "cheetah-dir"): {
         "options": {"steps": 40_000_000, "evaluate_every": 2_000_000, "evaluation_episodes": 4},
         "config": {"tasks": 10, "kl": 0.03, "std": 0.5},
