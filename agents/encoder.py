@@ -1,10 +1,12 @@
 """PEARL's encoder: each transition becomes a Gaussian factor over z, and their product is told by
-its natural parameters."""
+its natural parameters; and what transitions it may be asked about."""
 
 import torch
 from torch import Tensor, nn
 
+from metarl.agent import Shapes
 from metarl.agents.networks import mlp
+from metarl.trial import Steps, Trial
 
 
 class Encoder(nn.Module):
@@ -46,3 +48,38 @@ class Encoder(nn.Module):
             mean = mean + origin
         precision = 1 / nn.functional.softplus(raw).clamp(min=1e-4)
         return precision.sum(1).diag_embed(), (precision * mean).sum(1)
+
+
+class Familiar(nn.Module):
+    """The range of every number of the transitions that training saw of late. What an encoder says
+    of transitions beyond it is wrong without being uncertain, and the more of them, the surer."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        super().__init__()
+        numbers = 2 * shapes.obs + shapes.action + 1
+        self.register_buffer("low", torch.full((numbers,), torch.inf))
+        self.register_buffer("high", torch.full((numbers,), -torch.inf))
+        self.low: Tensor
+        self.high: Tensor
+
+    def update(self, lived: Trial) -> None:
+        """Widen to the transitions of an iteration; where they lie within, go a tenth of the way to
+        them."""
+        seen = _transitions(lived).to(self.low.device)
+        low, high = seen.amin((0, 1)), seen.amax((0, 1))
+        if self.low.isfinite().all():
+            low = torch.minimum(low, self.low.lerp(low, 0.1))
+            high = torch.maximum(high, self.high.lerp(high, 0.1))
+        self.low, self.high = low, high
+
+    def forward(self, step: Steps) -> Tensor:
+        """1 where the transitions of a step lie within the range, else 0, (N,); 1 before any
+        update."""
+        seen = _transitions(step)
+        within = ((seen >= self.low) & (seen <= self.high)).all(1)
+        return (within | ~self.low.isfinite().all()).to(seen)
+
+
+def _transitions(lived: Steps | Trial) -> Tensor:
+    """Observation, action, reward and next observation side by side, (..., F), as they are."""
+    return torch.cat([lived.obs, lived.action, lived.reward[..., None], lived.next_obs], -1)

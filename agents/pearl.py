@@ -11,8 +11,8 @@ often than they are (Fujimoto et al. 2018, TD3). The encoder learns from what z 
 is rewards and if asked observations, as VariBAD's does (Zintgraf et al. 2020), not from the
 critics, and its steps shrink first, so that policy and critics soon see a z that stands still. They
 get the belief of whole recent trials, the predictors that of a trial's beginning, as at any moment
-of a trial. Factors may have a full covariance; judged, the agent acts on the belief's mean once an
-episode is over.
+of a trial. Factors may have a full covariance, and be left out where training saw nothing of the
+kind; judged, the agent acts on the belief's mean once an episode is over.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import gaussian, sac
-from metarl.agents.encoder import Encoder
+from metarl.agents.encoder import Encoder, Familiar
 from metarl.agents.networks import Normalizer, mlp, restore, stored
 from metarl.agents.replay import Replay, Transitions
 from metarl.errors import UserError
@@ -46,6 +46,7 @@ class Config(sac.Config):
     latent: int = 5  # numbers in z
     factor_rank: int = 1  # rank of a factor's precision; 0 makes it diagonal, as in the paper
     relative_factors: bool = False  # factors are told from where the robot is, not absolutely
+    familiar_only: bool = False  # transitions beyond all that training saw of late tell nothing
     encoder_hidden: int = 64  # units of a layer of the encoder
     encoder_layers: int = 2  # hidden layers of the encoder
     context_next_obs: bool = False  # the encoder sees next_obs; needed where dynamics vary
@@ -92,6 +93,8 @@ class Pearl:
         self.normalizer = Normalizer(shapes.obs).to(device)
         encoder = Encoder(context, hidden, c.latent, c.factor_rank, rng, c.relative_factors)
         self.encoder = encoder.to(device)
+        self.familiar = Familiar(shapes).to(device)
+        self._acts = _ACTS + (("familiar",) if c.familiar_only else ())
         self.nets = sac.networks(c, shapes.obs + c.latent, shapes.action, rng, device)
         self.actor, self.critic, self.target, self.log_temperature = self.nets
         told, hidden = shapes.obs + shapes.action + c.latent, [c.predictor_hidden] * 2
@@ -131,6 +134,9 @@ class Pearl:
         context = [self.normalizer(step.obs), step.action, step.reward[:, None]]
         context += [self.normalizer(step.next_obs)] if self.config.context_next_obs else []
         precision, weighted_mean = self.encoder(torch.cat(context, 1)[:, None])
+        if self.config.familiar_only:
+            share = self.familiar(step)[:, None]
+            precision, weighted_mean = share[:, None] * precision, share * weighted_mean
         belief = belief._replace(
             precision=belief.precision + precision,
             weighted_mean=belief.weighted_mean + weighted_mean,
@@ -168,6 +174,8 @@ class Pearl:
         self.replay.add(trial)
         self.normalizer.update(trial.obs)
         self.changes.update(trial.next_obs - trial.obs)
+        if self.config.familiar_only:
+            self.familiar.update(trial)
         self._anneal()
         rng = torch_generator(seed, iteration, Role.LEARN, self.device)
         c, logs = self.config, []
@@ -259,16 +267,16 @@ class Pearl:
     # State.
 
     def policy_state(self) -> dict[str, Tensor]:
-        return stored(self, _ACTS)
+        return stored(self, self._acts)
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, _ACTS, state)
+        restore(self, self._acts, state)
 
     def state(self) -> dict[str, Tensor]:
-        return stored(self, _ACTS + _LEARNS)
+        return stored(self, self._acts + _LEARNS)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, _ACTS + _LEARNS, state)
+        restore(self, self._acts + _LEARNS, state)
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return belief._asdict()

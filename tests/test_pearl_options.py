@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_pearl import random_trial, tiny_agent
 
+from metarl.agent import Shapes
 from metarl.agents import sac
-from metarl.agents.encoder import Encoder
+from metarl.agents.encoder import Encoder, Familiar
 from metarl.agents.pearl import Pearl
 from metarl.randomness import Draws
 
@@ -41,6 +42,36 @@ def test_relative_factors_are_told_from_a_point_that_is_linear_in_the_transition
         dict(encoder.named_parameters())["origin.0.weight"].copy_(torch.tensor([[0.5, 0.0]]))
     precision, weighted_mean = encoder(torch.tensor([[[4.0, 7.0]]]))
     assert (weighted_mean / precision[:, 0]).item() == pytest.approx(mean)
+
+
+def test_the_familiar_widens_at_once_and_narrows_by_a_tenth() -> None:
+    # The first observation's number lies in 0 to 10, then in 5 to 20: from 0 a tenth of the way to
+    # 5, and up to 20.
+    found, trial = Familiar(Shapes(3, 2, 1, 5)), random_trial()
+    for low, high in ((0.0, 10.0), (5.0, 20.0)):
+        obs = torch.full_like(trial.obs, low)
+        obs[0, 0] = high
+        found.update(replace(trial, obs=obs))
+    assert found.low[0].item() == pytest.approx(0.5) and found.high[0].item() == 20.0
+
+
+@pytest.mark.parametrize(("familiar_only", "told"), [(True, False), (False, True)])
+def test_what_training_never_saw_tells_nothing(familiar_only: bool, told: bool) -> None:
+    agent, trial = tiny_agent(familiar_only=familiar_only), random_trial()
+    prior = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
+    step = trial.step(0)
+    assert not torch.equal(agent.infer(prior, step).precision, prior.precision)  # before training
+    agent.learn(trial, 0, 0)
+    assert not torch.equal(agent.infer(prior, step).precision, prior.precision)
+    reward = step.reward.clone()
+    reward[2] = trial.reward.max() + 1
+    told_of = agent.infer(prior, replace(step, reward=reward))
+    changed = (told_of.precision != prior.precision).flatten(1).any(1)
+    assert changed.tolist() == [True, True, told, True]
+    again = tiny_agent(familiar_only=familiar_only)
+    again.load_policy_state(agent.policy_state())
+    assert torch.equal(again.infer(prior, replace(step, reward=reward)).precision,
+                       told_of.precision)
 
 
 @pytest.mark.parametrize(("recent", "seen"), [(1, False), (2, True)])
