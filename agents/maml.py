@@ -125,8 +125,7 @@ class Maml:
         """One outer step on a trial that began at the prior; numbers to log."""
         rounds = rounds_of(self.config, trial, self.device)
         step = _OUTER[self.config.outer]
-        config = outer.annealed(self.config, iteration)
-        self.meta, self.memory, numbers = step(config, self.meta, self.memory, rounds)
+        self.meta, self.memory, numbers = step(self.config, self.meta, self.memory, rounds)
         numbers |= {
             "loss/explained_variance": float(rounds[-1].explained.nanmean()),
             "policy/std": float(self.meta["log_std"].clamp(*LOG_STD).exp().mean()),

@@ -6,7 +6,7 @@ first) and of the rounds of rollouts; it returns both anew, and numbers to log.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,7 +28,6 @@ class Config(inner.Config):
     tasks: int = 40  # tasks of an iteration
     outer: OuterName = "trpo"  # how the initialisation is improved
     kl: float = 0.01  # divergence: TRPO's bound after adaptation, ProMP's aim before it
-    anneal: int = 0  # iterations in which TRPO's bound, Adam's steps shrink to a tenth; 0: never
     conjugate_steps: int = 10  # TRPO: iterations of conjugate gradients
     damping: float = 1e-5  # TRPO: added to the diagonal of the curvature
     curvature_rows: int = 2  # TRPO: rows per task that the curvature is computed from
@@ -51,14 +50,6 @@ class Outcome(NamedTuple):
 
 Step = Callable[[Config, Weights, dict[str, Tensor], list[Round]], Outcome]
 Objective = Callable[[Weights, list[Round], list[Gaussian]], Tensor]  # (M,) of meta, rounds, acted
-
-
-def annealed(config: Config, iteration: int) -> Config:
-    """The settings of an iteration: with TRPO's bound, or Adam's steps, as large as they are
-    then."""
-    share = 1 - 0.9 * min(iteration / config.anneal, 1) if config.anneal else 1.0
-    kl = config.kl * share if config.outer == "trpo" else config.kl  # ProMP's is an aim
-    return replace(config, kl=kl, outer_rate=config.outer_rate * share)
 
 
 def ascent(

@@ -1,7 +1,6 @@
 """MAML's relatives, settings of one inner loop: their gradients against finite differences and
 hand arithmetic, what each of them changes, and that each learns."""
 
-from dataclasses import replace
 from functools import partial
 from math import exp
 from typing import Any
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from metarl.agents.inner import Round, adapted, last_policy, replayed, surrogate
 from metarl.agents.maml import Config, Maml
-from metarl.agents.outer import OuterName, annealed, ascent, reptile
+from metarl.agents.outer import OuterName, ascent, reptile
 from metarl.agents.outer_ppo import adapted_penalty, objective, policies_that_acted
 from metarl.agents.outer_trpo import outer_gradient
 from metarl.agents.stacked import Gaussian, flat, policy
@@ -207,17 +206,6 @@ def bandit_gradient(outer: OuterName) -> tuple[float, float]:
     gain = partial(objective, config, torch.zeros(1).double())
     _, gradient = ascent(meta, gain, rounds, acted)
     return float(gradient[1]), float(gradient[2])
-
-
-def test_what_bounds_a_step_shrinks_to_a_tenth():
-    # Halfway through 1000 iterations: 1 - 0.9 / 2 = 0.55 of it. ProMP's divergence is an aim.
-    trpo = Config(kl=0.03, outer_rate=1e-3, anneal=1000)
-    assert [annealed(trpo, i).kl for i in (0, 500, 1000, 2000)] == pytest.approx(
-        [0.03, 0.0165, 0.003, 0.003])
-    promp = replace(trpo, outer="promp")
-    assert annealed(promp, 500).kl == 0.03
-    assert annealed(promp, 500).outer_rate == pytest.approx(5.5e-4)
-    assert annealed(replace(trpo, anneal=0), 500) == replace(trpo, anneal=0)
 
 
 def test_promp_credits_the_weights_that_sampled_and_maml_does_not():
