@@ -45,7 +45,7 @@ class Config(sac.Config):
 
     latent: int = 5  # numbers in z
     factor_rank: int = 1  # rank of a factor's precision; 0 makes it diagonal, as in the paper
-    relative_factors: bool = False  # z is told, and seen, from where the robot is
+    relative_factors: bool = False  # factors are told from where the robot is, not absolutely
     familiar_only: bool = False  # transitions beyond all that training saw of late tell nothing
     encoder_hidden: int = 64  # units of a layer of the encoder
     encoder_layers: int = 2  # hidden layers of the encoder
@@ -127,7 +127,7 @@ class Pearl:
     @torch.no_grad()
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
         z = belief.z if noise is not None else self._settled(belief)
-        return sac.act(self.actor, self._seen(self.normalizer(obs), z), noise)
+        return sac.act(self.actor, (self.normalizer(obs), z), noise)
 
     @torch.no_grad()
     def infer(self, belief: Belief, step: Steps) -> Belief:
@@ -145,20 +145,6 @@ class Pearl:
             return belief
         belief = belief._replace(episode=belief.episode + step.last.long())
         return self._resample(belief, step.last)
-
-    @torch.no_grad()
-    def _seen(self, obs: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What policy and critics see of normalised observations (B, O) and of z (B, L)."""
-        return obs, self._from(obs, z)
-
-    def _from(self, obs: Tensor, z: Tensor) -> Tensor:
-        """A z (B, L) from where the robot is, that is from where the factors of one that does not
-        move are told; as it is, where factors are absolute."""
-        if self.encoder.origin is None:
-            return z
-        still = obs.new_zeros(len(obs), self.shapes.action + 1)
-        told = [obs, still] + ([obs] if self.config.context_next_obs else [])
-        return z - self.encoder.origin(torch.cat(told, 1))
 
     def _settled(self, belief: Belief) -> Tensor:
         """What is acted on without noise, (N, L): in a first episode the hypothesis, to learn
@@ -219,7 +205,7 @@ class Pearl:
         logs = []
         for i, z in enumerate(hypotheses.view(count, -1, c.latent)):
             batch = Transitions(packed[i], self.shapes)
-            known, following = self._seen(batch.obs, z), self._seen(batch.next_obs, z)
+            known, following = (batch.obs, z), (batch.next_obs, z)
             target = sac.bellman_target(
                 self.nets, c, batch.reward, batch.terminated, following, rng
             )
@@ -252,8 +238,7 @@ class Pearl:
         c, length = self.config, self.config.episodes * self.shapes.horizon
         belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
         mean, root = gaussian.solved(*belief)
-        z = self._from(batch.obs, mean.repeat_interleave(c.batch, 0))
-        told = [batch.obs, batch.action]
+        told, z = [batch.obs, batch.action], mean.repeat_interleave(c.batch, 0)
         rewards = self.predictors["reward"](torch.cat([*told, batch.next_obs, z], 1)).squeeze(1)
         errors = {"loss/prediction": (rewards - batch.reward).square().mean()}
         if c.decode_states:

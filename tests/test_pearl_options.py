@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_pearl import SHAPES, random_trial, tiny_agent
+from test_pearl import random_trial, tiny_agent
 
 from metarl.agent import Shapes
 from metarl.agents import sac
@@ -42,28 +42,6 @@ def test_relative_factors_are_told_from_a_point_that_is_linear_in_the_transition
         dict(encoder.named_parameters())["origin.0.weight"].copy_(torch.tensor([[0.5, 0.0]]))
     precision, weighted_mean = encoder(torch.tensor([[[4.0, 7.0]]]))
     assert (weighted_mean / precision[:, 0]).item() == pytest.approx(mean)
-
-
-@pytest.mark.parametrize(("sees_next", "share"), [(True, 0.75), (False, 0.5)])
-def test_a_relative_policy_sees_z_from_where_the_robot_is(sees_next: bool, share: float) -> None:
-    # The robot's place is half of the first number of obs, and a quarter of that of next_obs where
-    # the encoder sees it: for one that stays, 0.75 of the former in all.
-    agent = tiny_agent(relative_factors=True, context_next_obs=sees_next)
-    other = tiny_agent(context_next_obs=sees_next)
-    other.actor.load_state_dict(agent.actor.state_dict())
-    weight, bias = dict(agent.encoder.named_parameters())["origin.0.weight"], \
-        dict(agent.encoder.named_parameters())["origin.0.bias"]
-    with torch.no_grad():
-        weight.zero_()
-        bias.zero_()
-        weight[:, 0] = 0.5
-        if sees_next:
-            weight[:, -SHAPES.obs] = 0.25
-    prior = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
-    obs, noise = torch.randn(4, SHAPES.obs), torch.randn(4, SHAPES.action)
-    seen = prior._replace(z=prior.z - share * agent.normalizer(obs)[:, :1])
-    torch.testing.assert_close(agent.act(obs, prior, noise), other.act(obs, seen, noise))
-    assert not torch.allclose(agent.act(obs, prior, noise), other.act(obs, prior, noise))
 
 
 def test_the_familiar_widens_at_once_and_narrows_by_a_tenth() -> None:
