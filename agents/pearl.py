@@ -93,7 +93,7 @@ class Pearl:
         self.normalizer = Normalizer(shapes.obs).to(device)
         encoder = Encoder(context, hidden, c.latent, c.factor_rank, rng, c.relative_factors)
         self.encoder = encoder.to(device)
-        self.familiar = Familiar(shapes).to(device)
+        self.familiar = Familiar(shapes).to(device) if c.familiar_only else None
         self._acts = _ACTS + (("familiar",) if c.familiar_only else ())
         self.nets = sac.networks(c, shapes.obs + c.latent, shapes.action, rng, device)
         self.actor, self.critic, self.target, self.log_temperature = self.nets
@@ -134,7 +134,7 @@ class Pearl:
         context = [self.normalizer(step.obs), step.action, step.reward[:, None]]
         context += [self.normalizer(step.next_obs)] if self.config.context_next_obs else []
         precision, weighted_mean = self.encoder(torch.cat(context, 1)[:, None])
-        if self.config.familiar_only:
+        if self.familiar is not None:
             share = self.familiar(step)[:, None]
             precision, weighted_mean = share[:, None] * precision, share * weighted_mean
         belief = belief._replace(
@@ -174,7 +174,7 @@ class Pearl:
         self.replay.add(trial)
         self.normalizer.update(trial.obs)
         self.changes.update(trial.next_obs - trial.obs)
-        if self.config.familiar_only:
+        if self.familiar is not None:
             self.familiar.update(trial)
         self._anneal()
         rng = torch_generator(seed, iteration, Role.LEARN, self.device)

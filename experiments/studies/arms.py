@@ -4,7 +4,8 @@ quarter of its trials: then one may show it how (python -m experiments.benchmark
 With "held-out shapes" it is judged on shapes that it never met, and a hard grip is no failure. With
 "observations" its z must predict these besides rewards, as it must on `push` anyhow; with "relative
 factors" its encoder says how far z is from where the robot is, which is meant to hold beyond the
-places that were trained, as on `insert` anyhow; "100 tasks" there are a tenth of the preset's.
+places that were trained, and a thousand train tasks, as on `insert` anyhow; "100 tasks" there are a
+tenth of the preset's.
 
     metarl bench arms [--families reach insert push lift] [--agents pearl rl2 ...] [--seeds 3]
 
