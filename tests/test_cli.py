@@ -237,6 +237,8 @@ def test_the_whole_journey_from_training_to_actions(
     result = json.loads(out)
     assert code == 0 and np.shape(result["returns"]) == (3, 4)
     assert json.loads(Path(result["file"]).read_text())["returns"] == result["returns"]
+    code, out, _ = say("evaluate", trained.path, "--tasks", 4, "--episodes", 1)
+    assert code == 0 and "return, IQM" in out and "middle half of the tasks" in out
 
     bundle = tmp_path / "adapted"
     code, out, err = say(

@@ -75,6 +75,7 @@ def run(argv: list[str]) -> int:
         show(_table(f"{lived}, as it adapts", document["summary"]))
         if parts:
             show(_table("at its best, after", document["exploiting"]["summary"]))
+        show("IQM: interquartile mean, that of the middle half of the tasks")
         show(f"kept in {file}")
     return 0
 
@@ -135,7 +136,7 @@ def _middle(values: Tensor) -> dict[str, float]:
 
 def _table(title: str, summary: list[dict[str, Any]]) -> Any:
     names = [name for name in summary[0] if name != "episode"]
-    heads = [[name] if name == "success" else [name, "95 % interval"] for name in names]
+    heads = [[name] if name == "success" else [f"{name}, IQM", "95 % interval"] for name in names]
     shown = table(title, *(head for pair in heads for head in pair))
     for row in summary:
         cells = []
