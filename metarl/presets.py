@@ -50,8 +50,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         # 50 % with factors from where the robot is, 67 % with 400 train tasks as well (with these
         # alone 37 %). With ten times as many and for twice as long three seeds had 70, 47 and 40 %,
         # but 67, 73 and 60 % after one episode: what they felt beyond the range then misled them.
-        # The first has 83, 80, 70 % where that is left out. (A policy that saw z from where the
-        # robot is as well had 77, 60, 57 %, and a lower return in range.)
+        # Where that is left out, they have 70, 67 and 60 %. (A policy that saw z from where the
+        # robot is as well had 57 %, and a lower return in range.)
         "options": {"steps": 600_000, "evaluate_every": 60_000, "train_tasks": 1000},
         "config": _ARM | {"anneal": 34_000, "encoder_anneal": 17_000, "relative_factors": True,
                           "familiar_only": True},
