@@ -56,3 +56,8 @@ def consecutive_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     first = torch.zeros_like(mean[:1])
     return kl_divergence(mean, log_variance, torch.cat([first, mean[:-1]]),
                          torch.cat([first, log_variance[:-1]]))
+
+
+def picked(x: Tensor, index: Tensor) -> Tensor:
+    """Entries (P, B, F) of x (T, B, F) at times (P, B)."""
+    return x.gather(0, index.to(x.device)[..., None].expand(-1, -1, x.shape[-1]))

@@ -17,16 +17,16 @@ kind; judged, the agent acts on the belief's mean once an episode is over.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import gaussian, sac
+from metarl.agents.belief import Belief
 from metarl.agents.encoder import Encoder, Familiar
-from metarl.agents.networks import Normalizer, mlp, restore, stored
+from metarl.agents.networks import Normalizer, restore, stored
+from metarl.agents.predictors import Predictors
 from metarl.agents.replay import Replay, Transitions
 from metarl.errors import UserError
 from metarl.randomness import Draws, Role, torch_generator
@@ -34,8 +34,7 @@ from metarl.trial import Steps, Trial
 
 _ACTS = ("normalizer", "encoder", "actor")  # what a policy consists of
 _LEARNS = (  # what else training needs
-    "critic", "target", "predictors", "changes", "log_temperature", "updates", "optimizer",
-    "replay",
+    "critic", "target", "predictors", "log_temperature", "updates", "optimizer", "replay",
 )
 
 
@@ -67,16 +66,6 @@ class Config(sac.Config):
     predictor_hidden: int = 64  # units of a layer of a predictor
 
 
-class Belief(NamedTuple):
-    """A product of Gaussian factors over z by its natural parameters, and the z that is tried."""
-
-    precision: Tensor  # (N, L, L)
-    weighted_mean: Tensor  # (N, L) precision @ mean
-    z: Tensor  # (N, L)
-    episode: Tensor  # (N,) episodes finished
-    words: Tensor  # (M, 3) keys of the draws of z
-
-
 class Pearl:
     """The agent `pearl`."""
 
@@ -97,13 +86,8 @@ class Pearl:
         self._acts = _ACTS + (("familiar",) if c.familiar_only else ())
         self.nets = sac.networks(c, shapes.obs + c.latent, shapes.action, rng, device)
         self.actor, self.critic, self.target, self.log_temperature = self.nets
-        told, hidden = shapes.obs + shapes.action + c.latent, [c.predictor_hidden] * 2
-        made = partial(mlp, generator=rng, activation=nn.SiLU)
-        predictors = {"reward": made([told + shapes.obs, *hidden, 1])}
-        if c.decode_states:
-            predictors["change"] = made([told, *hidden, shapes.obs])
-        self.predictors = nn.ModuleDict(predictors).to(device)
-        self.changes = Normalizer(shapes.obs).to(device)  # of observations within a step
+        predictors = Predictors(shapes, c.latent, c.predictor_hidden, c.decode_states, rng)
+        self.predictors = predictors.to(device)
         self._groups = {
             "encoder": [*self.encoder.parameters(), *self.predictors.parameters()],
             "critic": [*self.critic.parameters()],
@@ -117,16 +101,11 @@ class Pearl:
     # Acting.
 
     def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Belief:
-        rows = len(tasks) * replicas
-        precision = torch.eye(self.config.latent, device=self.device).repeat(rows, 1, 1)
-        zeros = torch.zeros(rows, self.config.latent, device=self.device)
-        episode = torch.zeros(rows, dtype=torch.long, device=self.device)
-        belief = Belief(precision, zeros, zeros, episode, draws.words)
-        return self._resample(belief, torch.ones_like(episode, dtype=torch.bool))
+        return Belief.prior(len(tasks) * replicas, self.config.latent, draws, self.device)
 
     @torch.no_grad()
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
-        z = belief.z if noise is not None else self._settled(belief)
+        z = belief.z if noise is not None else belief.settled()
         return sac.act(self.actor, (self.normalizer(obs), z), noise)
 
     @torch.no_grad()
@@ -137,43 +116,18 @@ class Pearl:
         if self.familiar is not None:
             share = self.familiar(step)[:, None]
             precision, weighted_mean = share[:, None] * precision, share * weighted_mean
-        belief = belief._replace(
-            precision=belief.precision + precision,
-            weighted_mean=belief.weighted_mean + weighted_mean,
-        )
-        if not step.last.any():
-            return belief
-        belief = belief._replace(episode=belief.episode + step.last.long())
-        return self._resample(belief, step.last)
-
-    def _settled(self, belief: Belief) -> Tensor:
-        """What is acted on without noise, (N, L): in a first episode the hypothesis, to learn
-        about the task; then the belief's mean, which sharpens with every step."""
-        first = (belief.episode == 0)[:, None]
-        if first.all():
-            return belief.z
-        return torch.where(first, belief.z, gaussian.solved(*belief[:2])[0])
-
-    def _resample(self, belief: Belief, mask: Tensor) -> Belief:
-        """The belief with a new hypothesis in the masked rows (N,)."""
-        draws = Draws(belief.words, len(mask) // len(belief.words))
-        noise = torch.zeros_like(belief.z)
-        for episode in belief.episode[mask].unique().tolist():
-            fresh = draws.normal(Role.BELIEF, episode, self.config.latent).to(self.device)
-            noise = torch.where((belief.episode == episode)[:, None], fresh, noise)
-        z = gaussian.sample(belief.precision, belief.weighted_mean, noise)
-        return belief._replace(z=torch.where(mask[:, None], z, belief.z))
+        return belief.times(precision, weighted_mean).after(step.last)
 
     def embed(self, belief: Belief) -> Tensor:
         """The mean of each row's belief, (N, L)."""
-        return gaussian.solved(*belief[:2])[0]
+        return belief.mean()
 
     # Learning.
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         self.replay.add(trial)
         self.normalizer.update(trial.obs)
-        self.changes.update(trial.next_obs - trial.obs)
+        self.predictors.update(trial)
         if self.familiar is not None:
             self.familiar.update(trial)
         self._anneal()
@@ -238,13 +192,7 @@ class Pearl:
         c, length = self.config, self.config.episodes * self.shapes.horizon
         belief = self._belief(self.replay.sample_prefix(tasks, c.context, rng, length, c.recent))
         mean, root = gaussian.solved(*belief)
-        told, z = [batch.obs, batch.action], mean.repeat_interleave(c.batch, 0)
-        rewards = self.predictors["reward"](torch.cat([*told, batch.next_obs, z], 1)).squeeze(1)
-        errors = {"loss/prediction": (rewards - batch.reward).square().mean()}
-        if c.decode_states:
-            changes = self.changes((raw.next_obs - raw.obs).flatten(0, 1)[: len(z)])
-            expected = self.predictors["change"](torch.cat([*told, z], 1))
-            errors["loss/change"] = (expected - changes).square().mean()
+        errors = self.predictors.errors(mean.repeat_interleave(c.batch, 0), batch, raw)
         kl = gaussian.kl_to_prior(mean, root).mean()
         return sum(errors.values(), start=c.kl * kl), errors | {"loss/kl": kl}
 
@@ -282,6 +230,4 @@ class Pearl:
         return belief._asdict()
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:
-        belief = Belief(**tensors)
-        precision, weighted_mean, z, episode = (t.to(self.device) for t in belief[:4])
-        return Belief(precision, weighted_mean, z, episode, belief.words)
+        return Belief(**tensors).to(self.device)

@@ -23,16 +23,15 @@ from torch import Tensor, nn
 from metarl.agent import Plan, Shapes
 from metarl.agents import ppo
 from metarl.agents.hypernetwork import HyperNetwork
-from metarl.agents.latent import Decoder, RecurrentEncoder, consecutive_kl
+from metarl.agents.latent import Decoder, RecurrentEncoder, consecutive_kl, picked
 from metarl.agents.networks import Normalizer, mlp, policy_mlp, restore, stored
 from metarl.agents.trials import Trials
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
 _ACTS = ("normalizer", "rewards", "encoder", "actor")  # what a policy consists of
-_LEARNS = (  # what else training needs
-    "scale", "changes", "critic", "decoders", "optimizer", "encoder_optimizer", "trials",
-)
+# What else training needs.
+_LEARNS = ("scale", "changes", "critic", "decoders", "optimizer", "encoder_optimizer", "trials")
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,18 @@ class Varibad:
         self.rewards = Normalizer(1).to(device)
         self.scale = Normalizer(1).to(device)  # of discounted sums of rewards
         self.changes = Normalizer(shapes.obs).to(device)  # of observations within a step
-        encoder = RecurrentEncoder(width, c.embedding, c.state, c.latent, rng)
+        self.encoder = RecurrentEncoder(width, c.embedding, c.state, c.latent, rng).to(device)
         decoders = {"reward": Decoder(c.latent, width - 1, c.decoder_hidden, 1, rng)}
         if c.decode_states:
             told = shapes.obs + shapes.action
             decoders["change"] = Decoder(c.latent, told, c.decoder_hidden, shapes.obs, rng)
-        self.encoder, self.decoders = encoder.to(device), nn.ModuleDict(decoders).to(device)
-        mean = self._head(policy_mlp, shapes.action, rng)
-        self.actor = ppo.Actor(mean, shapes.action, c.std).to(device)
+        self.decoders = nn.ModuleDict(decoders).to(device)
+        actor = ppo.Actor(self._head(policy_mlp, shapes.action, rng), shapes.action, c.std)
+        self.actor = actor.to(device)
         self.critic = self._head(partial(mlp, activation=nn.Tanh), 1, rng).to(device)
         acting = [*self.actor.parameters(), *self.critic.parameters()]
-        self.optimizer = torch.optim.Adam(acting, c.rate, eps=1e-5, fused=True)
         knowing = [*self.encoder.parameters(), *self.decoders.parameters()]
+        self.optimizer = torch.optim.Adam(acting, c.rate, eps=1e-5, fused=True)
         # A short memory for the size of gradients: where they have long been small, one large
         # gradient would else be a step thrice as long, which throws every belief off.
         self.encoder_optimizer = torch.optim.Adam(
@@ -206,8 +205,8 @@ class Varibad:
         errors, kl = self._elbo(trials, rng)
         loss = sum(errors.values(), start=c.kl * kl)
         health = ppo.descend(self.encoder_optimizer, loss, c.encoder_max_gradient)
-        log = {f"loss/{name}": error.detach() for name, error in errors.items()}
-        return log | {"loss/kl": kl.detach(), "health/nonfinite": health["health/nonfinite"]}
+        log = {f"loss/{name}": error.detach() for name, error in (errors | {"kl": kl}).items()}
+        return log | {"health/nonfinite": health["health/nonfinite"]}
 
     def _elbo(self, trials: Tensor, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """The mean squared error of each decoder about trials (T, B, F), from beliefs at some of
@@ -216,9 +215,10 @@ class Varibad:
         _, mean, log_variance = self._beliefs(inputs)  # (T + 1, B, L)
         moments = torch.randint(len(mean), (c.moments, c.batch), generator=rng)
         noise = torch.randn(c.moments, c.batch, c.latent, generator=rng).to(self.device)
-        z = _at(mean, moments) + (0.5 * _at(log_variance, moments)).exp() * noise  # (P, B, L)
+        # z is (P, B, L), the transitions are (Q, B, F).
+        z = picked(mean, moments) + (0.5 * picked(log_variance, moments)).exp() * noise
         steps = torch.randint(len(trials), (c.decodes, c.batch), generator=rng)
-        inputs, trials = _at(inputs, steps), _at(trials, steps)  # (Q, B, F)
+        inputs, trials = picked(inputs, steps), picked(trials, steps)
         told, rewarded = inputs[..., :-1], inputs[..., -1:]
         errors = {"reward": (self.decoders["reward"](z, told) - rewarded).square().mean()}
         if c.decode_states:
@@ -250,8 +250,3 @@ class Varibad:
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:
         return Belief(**{name: tensor.to(self.device) for name, tensor in tensors.items()})
-
-
-def _at(x: Tensor, index: Tensor) -> Tensor:
-    """Entries (P, B, F) of x (T, B, F) at times (P, B)."""
-    return x.gather(0, index.to(x.device)[..., None].expand(-1, -1, x.shape[-1]))
