@@ -30,7 +30,7 @@ class Config(inner.Config):
     kl: float = 0.01  # divergence: TRPO's bound after adaptation, ProMP's aim before it
     conjugate_steps: int = 10  # TRPO: iterations of conjugate gradients
     damping: float = 1e-5  # TRPO: added to the diagonal of the curvature
-    curvature_rows: int = 2  # TRPO: rows per task that the curvature is computed from
+    curvature_rollouts: int = 80  # TRPO: how many, of all tasks, the curvature is computed from
     line_search: int = 15  # TRPO: step lengths that are tried
     backtrack: float = 0.8  # TRPO: factor from one to the next
     epochs: int = 5  # PPO, ProMP: Adam's steps of an iteration

@@ -2,7 +2,7 @@
 adapted policies measures distance, no longer than a bound on it allows.
 
 Schulman et al., "Trust Region Policy Optimization" (ICML 2015). Difference: the curvature of the
-trust region is that of a few rollouts per task, while its bound is checked on all of them.
+trust region is that of some rollouts of each task, while its bound is checked on all of them.
 """
 
 import math
@@ -24,7 +24,8 @@ def trpo(
 ) -> Outcome:
     """One natural gradient step that keeps the bound, or none."""
     gain, gradient, old = outer_gradient(config, meta, rounds)
-    product = curvature(config, meta, _share(rounds, config.curvature_rows / config.rollouts))
+    share = config.curvature_rollouts / (config.tasks * config.rollouts)
+    product = curvature(config, meta, _share(rounds, share))
     step = natural_step(gradient, product, config.kl, config.conjugate_steps)
     taken, after, kl = None, gain, 0.0
     finite = math.isfinite(gain) and bool(gradient.isfinite().all() and step.isfinite().all())
@@ -93,6 +94,6 @@ def line_search(
 
 
 def _share(rounds: list[Round], share: float) -> list[Round]:
-    """The first samples of each task: they lie replica by replica."""
-    samples = round(share * rounds[0].obs.shape[1])
+    """The first samples of each task, all at most: they lie replica by replica."""
+    samples = max(1, round(share * rounds[0].obs.shape[1]))
     return [Round(*(x[:, :samples] for x in lived)) for lived in rounds]

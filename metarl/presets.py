@@ -102,7 +102,7 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("maml", "cheetah-dir"): {
         "options": {"steps": 16_000_000, "evaluate_every": 1_600_000, "evaluation_episodes": 4},
         "config": {"tasks": 10, "kl": 0.03, "std": 0.5, "inner_rate": 0.05, "decay": 0.97,
-                   "curvature_rows": 10},
+                   "curvature_rollouts": 100},
         "family": {"horizon": 100, "action_scale": 0.3},
     },
     ("maml", "insert"): _MAML_ARM,

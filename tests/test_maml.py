@@ -15,7 +15,14 @@ from metarl.agent import Shapes
 from metarl.agents.inner import Round, adapted, last_policy, replayed, rounds_of, surrogate
 from metarl.agents.maml import Belief, Config, Maml
 from metarl.agents.outer_trpo import curvature, line_search, outer_gradient
-from metarl.agents.stacked import Gaussian, flat, kl_divergence, log_likelihood, moved
+from metarl.agents.stacked import (
+    Gaussian,
+    Weights,
+    flat,
+    kl_divergence,
+    log_likelihood,
+    moved,
+)
 from metarl.agents.trust_region import conjugate_gradient, natural_step
 from metarl.collect import Tasks, collect
 from metarl.randomness import Draws
@@ -182,6 +189,23 @@ def test_the_curvature_is_the_hessian_of_the_divergence_between_adapted_policies
     assert torch.allclose(product, hessian @ vector + 0.5 * vector, atol=1e-6)
 
 
+@pytest.mark.parametrize(("asked", "samples"), [(3, 15), (4, 20), (100, 40)])
+def test_the_curvature_is_that_of_so_many_rollouts_of_all_tasks(
+    monkeypatch: pytest.MonkeyPatch, asked: int, samples: int
+) -> None:
+    """2 tasks with 4 rollouts of 10 steps each."""
+    seen: list[int] = []
+
+    def noted(config: Config, meta: Weights, rounds: list[Round]) -> Callable[[Tensor], Tensor]:
+        seen.extend(lived.obs.shape[1] for lived in rounds)
+        return curvature(config, meta, rounds)
+
+    monkeypatch.setattr("metarl.agents.outer_trpo.curvature", noted)
+    maml = agent(rollouts=4, curvature_rollouts=asked)
+    maml.learn(live(maml)[0], 0, 0)
+    assert seen == [samples, samples]
+
+
 def test_likelihoods_and_divergences_are_those_of_torch():
     source = torch.Generator().manual_seed(0)
     draw = partial(torch.randn, generator=source)
@@ -284,7 +308,7 @@ def test_a_belief_is_stored_between_updates_only_and_acts_the_same():
 
 @pytest.mark.parametrize("iteration", range(4))
 def test_a_step_improves_the_surrogate_and_keeps_the_bound_on_the_divergence(iteration: int):
-    maml = agent(tasks=4, rollouts=4, curvature_rows=1, conjugate_steps=3)
+    maml = agent(tasks=4, rollouts=4, curvature_rollouts=4, conjugate_steps=3)
     trial, _ = live(maml, iteration)
     rounds = rounds_in(maml, trial)
     old = last_policy(maml.config, maml.meta, rounds).detach()

@@ -34,7 +34,8 @@ def _jobs(seed: int) -> list[Job]:
 
 
 _FEWER = ("--config.tasks", "10", "--config.kl", "0.01", "--config.std", "1.0",
-          "--config.inner-rate", "0.1", "--config.decay", "1.0", "--config.curvature-rows", "2",
+          "--config.inner-rate", "0.1", "--config.decay", "1.0",
+          "--config.curvature-rollouts", "20",
           "--family.action-scale", "0.1", "--steps", "24000000", "--evaluate-every", "2400000")
 STUDY = [job for seed in range(10) for job in _jobs(seed)] + grid(
     ["maml"], ["cheetah-dir"], flags=_FEWER, label="maml (H 100, 10 tasks)"
