@@ -52,7 +52,7 @@ class Config:
     head_only: bool = False  # ANIL: only the last layer and the deviation take inner steps
     learned_rates: bool = False  # Meta-SGD: each weight learns its inner step size
     discount: float = 0.99  # per step
-    decay: float = 0.97  # lambda of the advantages; the papers' 1 learned more slowly by far
+    decay: float = 0.97  # lambda of the advantages
 
 
 class Round(NamedTuple):

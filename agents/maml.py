@@ -8,7 +8,8 @@ Networks" (ICML 2017). FOMAML, ANIL, Meta-SGD, ProMP and Reptile are settings of
 When it is judged or used it takes an inner step after every episode of its rollouts, however many
 these are: the return of episode k is that after k - 1 gradient steps.
 
-Difference: the standard deviation is learned and adapts too.
+Differences: the standard deviation is learned and adapts too, and advantages look less far ahead
+than with the papers' decay of 1, as the gradient of a few rollouts has less noise then.
 """
 
 from collections.abc import Mapping
