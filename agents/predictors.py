@@ -12,16 +12,16 @@ from metarl.trial import Trial
 
 
 class Predictors(nn.Module):
-    """Networks that tell rewards, and with `changes` how observations change, from z."""
+    """Networks that tell rewards, and with `states` how observations change, from z."""
 
     def __init__(
-        self, shapes: Shapes, latent: int, hidden: int, changes: bool, generator: torch.Generator
+        self, shapes: Shapes, latent: int, hidden: int, states: bool, generator: torch.Generator
     ) -> None:
         super().__init__()
         told, units = shapes.obs + shapes.action + latent, [hidden] * 2
         made = partial(mlp, generator=generator, activation=nn.SiLU)
         self.reward = made([told + shapes.obs, *units, 1])
-        self.change = made([told, *units, shapes.obs]) if changes else None
+        self.change = made([told, *units, shapes.obs]) if states else None
         self.changes = Normalizer(shapes.obs)  # of observations within a step
 
     def update(self, lived: Trial) -> None:

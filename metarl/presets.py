@@ -13,8 +13,8 @@ _ARM = {
 
 # Rollouts are dear on a robot: 5 for each inner step, of which training looks through two. Steps of
 # 0.1 throw an arm's fresh policy off, on reach from -40 to -117, and those of 0.06 from -51 to -66.
-# What an action does shows at once: with a decay of 0.8 and a wider bound it earned 12 on reach
-# after 1.3 M env steps, with a decay of 1 it had 10 after 4 M.
+# What an action does shows at once: with a decay of 0.8 and a wider bound it earned on reach after
+# 1.3 M env steps the 10 that took 2.2 M with a decay of 1 (one seed).
 _MAML_ARM = {
     "options": {"steps": 16_000_000, "evaluate_every": 1_600_000, "evaluation_episodes": 4},
     "config": {"rollouts": 5, "inner_steps": 2, "inner_rate": 0.02, "std": 0.5,
@@ -53,7 +53,7 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         # alone 37 %). With ten times as many and for twice as long three seeds had 70, 47 and 40 %,
         # but 67, 73 and 60 % after one episode: what they felt beyond the range then misled them.
         # Where that is left out, they have 70, 67 and 60 %. (A policy that saw z from where the
-        # robot is as well had 57 %, and a lower return in range.)
+        # robot is as well had 57 % with one seed, and a lower return in range.)
         "options": {"steps": 600_000, "evaluate_every": 60_000, "train_tasks": 1000},
         "config": _ARM | {"anneal": 34_000, "encoder_anneal": 17_000, "relative_factors": True,
                           "familiar_only": True},
@@ -98,9 +98,10 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     # As ProMP's authors have it, 20 rollouts x 100 steps of a task for each outer step; but 10
     # tasks, not 40, as only two of them differ; noise of 0.15 of the torque range, not 0.1; and a
     # wider trust region. Above all, advantages that look less far ahead (a decay of 0.97, not 1)
-    # and a curvature from half of the rollouts, not from a tenth: after 1.2 M env steps, 159 over
-    # rollouts that still explore, where the first alone had 153, the second 141, neither 101; after
-    # 2.5 M 240, the second alone 210. (With inner steps of 0.1 in place of 0.05 it was the same.)
+    # and a curvature from half of the rollouts, not from a tenth. Over rollouts that still explore,
+    # means of 7 iterations of one seed: after 1.1 M env steps 154, where the first alone had 144,
+    # the second 132, neither 99; after 2.4 M 234, the second alone 202, neither 160. (Inner steps
+    # of 0.1 and a decay of 0.95 had 243.)
     ("maml", "cheetah-dir"): {
         "options": {"steps": 16_000_000, "evaluate_every": 1_600_000, "evaluation_episodes": 4},
         "config": {"tasks": 10, "kl": 0.03, "std": 0.5, "inner_rate": 0.05,
@@ -112,8 +113,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("maml", "reach"): _MAML_ARM,
     ("maml", "cheetah-vel"): {
         "options": {"steps": 8_000_000, "evaluate_every": 800_000, "evaluation_episodes": 2},
-        # After 2.7 M env steps -74, where 40 tasks, TRPO's usual bound, a decay of 1, inner steps
-        # of 0.1 and noise of half of the torque range had -127 after 8 M.
+        # Over rollouts that still explore -61 after 8 M env steps, where 40 tasks, TRPO's usual
+        # bound, a decay of 1, inner steps of 0.1 and noise of half of the torque range had -127.
         "config": {"tasks": 20, "kl": 0.03, "std": 0.5, "inner_rate": 0.05},
         "family": {"horizon": 100, "action_scale": 0.3},
     },

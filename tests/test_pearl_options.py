@@ -74,6 +74,18 @@ def test_what_training_never_saw_tells_nothing(familiar_only: bool, told: bool) 
                        told_of.precision)
 
 
+def test_judged_it_tries_a_hypothesis_first_and_then_acts_on_the_mean() -> None:
+    belief = tiny_agent().prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
+    latent = belief.z.shape[1]
+    assert torch.equal(belief.settled(), belief.z) and (belief.z != 0).all()
+    # A factor of precision 1 at 2 beside the prior of precision 1 at 0: mean 1.
+    told = belief.times(torch.eye(latent).expand(4, -1, -1), torch.full((4, latent), 2.0))
+    later = told.after(torch.tensor([True, False, True, False]))
+    assert torch.allclose(later.settled()[::2], torch.ones(2, latent))
+    assert torch.equal(later.settled()[1::2], belief.z[1::2])
+    assert (later.z[::2] != belief.z[::2]).all() and torch.equal(later.z[1::2], belief.z[1::2])
+
+
 @pytest.mark.parametrize(("recent", "seen"), [(1, False), (2, True)])
 def test_the_context_is_drawn_from_recent_trials_alone(recent: int, seen: bool) -> None:
     hypotheses = []
