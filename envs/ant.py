@@ -8,8 +8,8 @@ want of a call that MuJoCo asks for since 2.0.
 from dataclasses import dataclass
 
 import mujoco
-from torch import Tensor
 
+from metarl.envs.arrays import Array
 from metarl.envs.family import Family, Frame, Random, Start
 from metarl.envs.scenery import add_scenery
 
@@ -55,12 +55,12 @@ class Ant(Family):
                 )
         return spec
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         qpos = frame.qpos + random.uniform(-0.1, 0.1, frame.qpos.shape[1])  # m, rad or quaternion
         qvel = frame.qvel + 0.1 * random.normal(frame.qvel.shape[1])  # m/s or rad/s
         return Start(qpos, qvel)
 
-    def velocity(self, before: Frame, after: Frame) -> Tensor:
+    def velocity(self, before: Frame, after: Frame) -> Array:
         """Mean velocity of the torso over a control step, (N, 2) m/s."""
         return (after.qpos[:, :2] - before.qpos[:, :2]) / self.control_step
 

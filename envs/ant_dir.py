@@ -9,10 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from metarl.envs.ant import Ant
+from metarl.envs.arrays import Array, concatenate, namespace, sum_of_squares
 from metarl.envs.family import Frame, Parameter
 
 _ANGLE = ("direction", "rad", "way to go, from the x axis")
@@ -39,15 +37,16 @@ class AntDir(Ant):
         """How many train tasks; how many test and ood tasks."""
         return (100, 30) if self.any_direction else (2, 20)  # ten starts in each
 
-    def observe(self, frame: Frame) -> Tensor:
-        return torch.cat([frame.qpos[:, 2:], frame.qvel], 1)  # (N, 13), (N, 14)
+    def observe(self, frame: Frame) -> Array:
+        return concatenate(frame.qpos[:, 2:], frame.qvel)  # (N, 13), (N, 14)
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        way = torch.cat([task.cos(), task.sin()], 1)  # (N, 2)
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
+        xp = namespace(task)
+        way = concatenate(xp.cos(task), xp.sin(task))  # (N, 2)
         speed = (self.velocity(before, after) * way).sum(1)
-        return speed + 1 - 0.5 * action.square().sum(1)
+        return speed + 1 - 0.5 * sum_of_squares(action)
 
-    def terminated(self, frame: Frame) -> Tensor:
+    def terminated(self, frame: Frame) -> Array:
         height = frame.qpos[:, 2]
         return (height < 0.2) | (height > 1.0)
 

@@ -8,10 +8,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from metarl.envs.ant import Ant
+from metarl.envs.arrays import Array, concatenate, length, namespace, stack, sum_of_squares
 from metarl.envs.family import Frame, Parameter
 
 
@@ -28,15 +26,15 @@ class AntGoal(Ant):
                   distribution="disc", physics=False, possible=(0.0, 100.0)),
     )
 
-    def observe(self, frame: Frame) -> Tensor:
-        return torch.cat([frame.qpos, frame.qvel], 1)  # (N, 15), (N, 14)
+    def observe(self, frame: Frame) -> Array:
+        return concatenate(frame.qpos, frame.qvel)  # (N, 15), (N, 14)
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        away = (after.qpos[:, :2] - _goal(task)).abs().sum(1)  # m, along the axes
-        return -away - 0.1 * action.square().sum(1)
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
+        away = abs(after.qpos[:, :2] - _goal(task)).sum(1)  # m, along the axes
+        return -away - 0.1 * sum_of_squares(action)
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
-        return {"distance [m]": (frame.qpos[:, :2] - _goal(task)).norm(dim=1)}
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
+        return {"distance [m]": length(frame.qpos[:, :2] - _goal(task))}
 
     def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
         x, y = _place(task)
@@ -52,7 +50,7 @@ def _place(task: Mapping[str, float]) -> tuple[float, float]:
     return radius * math.cos(angle), radius * math.sin(angle)
 
 
-def _goal(task: Tensor) -> Tensor:
+def _goal(task: Array) -> Array:
     """Places (N, 2) m of tasks (N, 2)."""
-    angle, radius = task.T
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+    xp, (angle, radius) = namespace(task), task.T
+    return stack(radius * xp.cos(angle), radius * xp.sin(angle))

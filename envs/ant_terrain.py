@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
-import torch
-from torch import Tensor
 
 from metarl.envs.ant import Ant
+from metarl.envs.arrays import Array, concatenate, sum_of_squares
 from metarl.envs.family import Frame
 from metarl.envs.terrain import PARAMETERS, Field, add_terrains, choose_terrain
 
@@ -38,17 +37,17 @@ class AntTerrain(Ant):
     def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
         choose_terrain(spec, task)
 
-    def observe(self, frame: Frame) -> Tensor:
-        return torch.cat([frame.qpos[:, 3:], frame.qvel], 1)  # (N, 12), (N, 14)
+    def observe(self, frame: Frame) -> Array:
+        return concatenate(frame.qpos[:, 3:], frame.qvel)  # (N, 12), (N, 14)
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        return self.velocity(before, after)[:, 0] + 1 - 0.5 * action.square().sum(1)
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
+        return self.velocity(before, after)[:, 0] + 1 - 0.5 * sum_of_squares(action)
 
-    def terminated(self, frame: Frame) -> Tensor:
+    def terminated(self, frame: Frame) -> Array:
         x, y = frame.qpos[:, 0], frame.qpos[:, 1]
-        tilt = frame.qpos[:, 4:6].square().sum(1)  # sin^2 of half the angle from upright, at norm 1
-        overturned = 2 * tilt > frame.qpos[:, 3:7].square().sum(1)  # beyond 90 degrees
+        tilt = sum_of_squares(frame.qpos[:, 4:6])  # sin^2 of half the angle from upright, at norm 1
+        overturned = 2 * tilt > sum_of_squares(frame.qpos[:, 3:7])  # beyond 90 degrees
         return overturned | _FIELD.left(x, y)
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         return {"distance [m]": frame.qpos[:, 0]}

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mujoco
-import torch
-from torch import Tensor
 
+from metarl.envs.arrays import Array, concatenate, namespace, stack, sum_of_squares
 from metarl.envs.family import Family, Frame, Random, Start
 from metarl.envs.inertia import make_inertia_explicit
 
@@ -30,26 +29,26 @@ class Cheetah(Family):
         _scale_mass(spec, _TOTAL_MASS)
         return spec
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         qpos = frame.qpos + random.uniform(-0.1, 0.1, frame.qpos.shape[1])  # m or rad
         qvel = frame.qvel + 0.1 * random.normal(frame.qvel.shape[1])  # m/s or rad/s
         return Start(qpos, qvel)
 
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         obs = [frame.qpos[:, 1:], frame.qvel]  # (N, 8), (N, 9)
         if self.classic_observation:
             x, z = frame.qpos[:, 0], frame.qpos[:, 1] + 0.7  # the torso's body is 0.7 m up
-            obs.append(torch.stack([x, torch.zeros_like(x), z], 1))
-        return torch.cat(obs, 1)
+            obs.append(stack(x, namespace(x).zeros_like(x), z))
+        return concatenate(*obs)
 
-    def speed(self, before: Frame, after: Frame) -> Tensor:
+    def speed(self, before: Frame, after: Frame) -> Array:
         """Mean forward speed over a control step, (N,) m/s."""
         return (after.qpos[:, 0] - before.qpos[:, 0]) / self.control_step
 
 
-def effort(action: Tensor) -> Tensor:
+def effort(action: Array) -> Array:
     """What actions (N, A) cost, (N,)."""
-    return _CONTROL_COST * action.square().sum(1)
+    return _CONTROL_COST * sum_of_squares(action)
 
 
 def _scale_mass(spec: mujoco.MjSpec, total: float) -> None:

@@ -7,8 +7,7 @@ ones are the same two.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from metarl.envs.arrays import Array
 from metarl.envs.cheetah import Cheetah, effort
 from metarl.envs.family import Frame, Parameter
 
@@ -24,7 +23,7 @@ class CheetahDir(Cheetah):
                   values=(1.0, -1.0), physics=False),
     )
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         return task[:, 0] * self.speed(before, after) - effort(action)
 
     def aim(self, task: Mapping[str, float]) -> tuple[float, float, float]:

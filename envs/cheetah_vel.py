@@ -7,8 +7,7 @@ draws (Rakelly et al. 2019), whatever its docstring says; the range of MAML's pa
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from metarl.envs.arrays import Array
 from metarl.envs.cheetah import Cheetah, effort
 from metarl.envs.family import Frame, Parameter
 
@@ -25,8 +24,8 @@ class CheetahVel(Cheetah):
         ),
     )
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        return -(self.speed(before, after) - task[:, 0]).abs() - effort(action)
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
+        return -abs(self.speed(before, after) - task[:, 0]) - effort(action)
 
     def aim(self, task: Mapping[str, float]) -> tuple[float, float, float]:
         return 0.4 * task["velocity"], 0.0, 0.0

@@ -118,7 +118,7 @@ def _compiled(family: Family) -> None:
     engine = BatchEngine(family, len(tasks), threads=1)
     engine.set_tasks(tasks)
     random = Random(Draws.of(0, 0, len(tasks)), 0)
-    start = family.reset(engine.default_frame(), tasks, random)
+    start = family.reset(engine.default_frame(), tasks.numpy(), random)
     engine.reset(np.ones(len(tasks), bool), start)
     alone = [_started(engine.compile(task), start, i) for i, task in enumerate(tasks)]
     low, high = engine.model.actuator_ctrlrange.T
@@ -132,11 +132,11 @@ def _compiled(family: Family) -> None:
             mujoco.mj_step(model, data, engine.substeps)
     frame = engine.frame()
     for i, (model, data) in enumerate(alone):
-        same = [np.array_equal(frame.qpos[i].numpy(), data.qpos),
-                np.array_equal(frame.qvel[i].numpy(), data.qvel)]
+        same = [np.array_equal(frame.qpos[i], data.qpos),
+                np.array_equal(frame.qvel[i], data.qvel)]
         mujoco.mj_forward(model, data)
         same += [np.array_equal(
-            values[i].numpy(),
+            values[i],
             derived(data, name).ravel() if name in family.derived else data.sensor(name).data,
         ) for name, values in frame.sensors.items()]
         demand(all(same), "a row moves differently from the same task's model compiled on its own: "
@@ -149,9 +149,9 @@ def _started(
 ) -> tuple[mujoco.MjModel, mujoco.MjData]:
     """A model in one row's start state."""
     data = mujoco.MjData(model)
-    data.qpos, data.qvel = start.qpos[row].numpy(), start.qvel[row].numpy()
+    data.qpos, data.qvel = start.qpos[row], start.qvel[row]
     if start.act is not None:
-        data.act = start.act[row].numpy()
+        data.act = start.act[row]
     mujoco.mj_forward(model, data)
     data.qacc_warmstart = 0  # as after a reset
     return model, data

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,30 +26,32 @@ def _starts(family: Family) -> None:
     """The start of an episode is a finite state, one row for each world."""
     engine, tasks = BatchEngine(family, _ROWS, threads=1), sample_tasks(family, "train", _ROWS)
     engine.set_tasks(tasks)
-    start = family.reset(engine.default_frame(), tasks, Random(Draws.of(0, 0, _ROWS), 0))
+    random = Random(Draws.of(0, 0, _ROWS), 0)
+    start = family.reset(engine.default_frame(), tasks.numpy(), random)
     for name, count in (("qpos", "nq"), ("qvel", "nv"), ("act", "na")):
         value, size = getattr(start, name), (_ROWS, getattr(engine.model, count))
-        demand(value is None or (value.shape == size and value.isfinite().all()),
+        demand(value is None or (value.shape == size and np.isfinite(value).all()),
                f"`reset` gives a {name} that is not {size} of finite numbers")
 
 
 def _shapes(family: Family) -> None:
     """Observations and rewards are finite numbers, one row for each world."""
     worlds = _worlds(family)
-    frame, action = worlds.frame, torch.zeros(_ROWS, worlds.shapes.action).double()
-    obs, reward = family.observe(frame), family.reward(frame, action, frame, worlds.tasks)
+    frame, action = worlds.frame, np.zeros((_ROWS, worlds.shapes.action))
+    task = worlds.tasks.numpy()
+    obs, reward = family.observe(frame), family.reward(frame, action, frame, task)
     demand(obs.ndim == 2 and len(obs) == _ROWS,
            f"`observe` gives {tuple(obs.shape)} for {_ROWS} rows; it must be ({_ROWS}, O)")
     demand(reward.shape == (_ROWS,),
            f"`reward` gives {tuple(reward.shape)} for {_ROWS} rows; it must be ({_ROWS},)")
     ended = family.terminated(frame)
-    demand(ended.shape == (_ROWS,) and ended.dtype == torch.bool,
+    demand(ended.shape == (_ROWS,) and ended.dtype == bool,
            f"`terminated` gives {ended.dtype} {tuple(ended.shape)} for {_ROWS} rows; it must be "
            f"bool ({_ROWS},)")
-    holds = family.holds(frame, worlds.tasks)
-    demand(holds.shape == (_ROWS,) and holds.dtype == torch.bool,
+    holds = family.holds(frame, task)
+    demand(holds.shape == (_ROWS,) and holds.dtype == bool,
            f"`holds` gives {tuple(holds.shape)} {holds.dtype}; it must be ({_ROWS},) bool")
-    for name, value in family.outcome(frame, worlds.tasks).items():
+    for name, value in family.outcome(frame, task).items():
         demand(value.shape == (_ROWS,),
                f"outcome {name!r} has the shape {tuple(value.shape)}; it must be ({_ROWS},)")
         demand(name != "success" or bool(((value == 0) | (value == 1)).all()),
@@ -127,7 +130,7 @@ def _unlimited(family: Family) -> None:
     early, state = family.terminated(worlds.frame), worlds.engine.snapshot().state
     state[:, 0] = family.horizon * family.control_step  # s, the simulation's clock
     worlds.engine.restore(Snapshot(state))
-    demand(torch.equal(family.terminated(worlds.engine.frame()), early),
+    demand(np.array_equal(family.terminated(worlds.engine.frame()), early),
            "`terminated` is true because time is up: the horizon ends an episode as a time limit; "
            "terminate only where the task itself has ended")
 
@@ -204,16 +207,17 @@ def _live(worlds: Worlds, strength: float = 1.0) -> Iterator[Steps]:
 
 def _measures(worlds: Worlds) -> Tensor:
     """The family's measures of the present state, (measures, N)."""
-    measures = worlds.family.outcome(worlds.frame, worlds.tasks)
-    return torch.stack([v.double() for v in measures.values()] or [torch.zeros(worlds.rows)])
+    measures = worlds.family.outcome(worlds.frame, worlds.tasks.numpy())
+    values = [v.astype(np.float64) for v in measures.values()] or [np.zeros(worlds.rows)]
+    return torch.from_numpy(np.stack(values))
 
 
 def _scripted(worlds: Worlds) -> Tensor:
     """The scripted policy's actions (N, A) as worlds take them, nothing (N, 0) where there is
     none. Torch's angles and logarithms differ by a last bit in double precision, for one row and
     for many."""
-    action = worlds.family.expert(worlds.frame, worlds.tasks)
-    return torch.empty(worlds.rows, 0) if action is None else action.float()
+    action = worlds.family.expert(worlds.frame, worlds.tasks.numpy())
+    return torch.empty(worlds.rows, 0) if action is None else torch.from_numpy(action).float()
 
 
 @contextmanager
@@ -231,9 +235,10 @@ def _asked(family: Family) -> Tensor:
     """Tasks (32, D) for the scripted policy."""
     tasks = some_tasks(family, 16)
     worlds = Worlds(family, 1, threads=1)
-    if family.expert(worlds.frame, worlds.tasks) is None:
+    task = worlds.tasks.numpy()
+    if family.expert(worlds.frame, task) is None:
         raise Unchecked("there is no scripted policy; write `expert` to have this checked")
-    if not family.hold and "success" not in family.outcome(worlds.frame, worlds.tasks):
+    if not family.hold and "success" not in family.outcome(worlds.frame, task):
         raise Unchecked("`outcome` has no 'success' to go by")
     return tasks
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import mujoco
-import torch
-from torch import Tensor
+import numpy as np
 
 from metarl.envs import mjcf
+from metarl.envs.arrays import Array, concatenate, namespace
 from metarl.envs.description import Description, understand
 from metarl.envs.document import LARGEST, parse
 from metarl.envs.family import Family, Frame, Random, Start
@@ -29,10 +29,10 @@ VARY = "vary.yaml"  # of the files that describe a family; mjcf.MODEL is another
 class Begin:
     """The state in which an episode begins, before noise."""
 
-    qpos: Tensor | None  # (nq,); the model's own default where there is no keyframe, as the rest
-    qvel: Tensor | None  # (nv,)
-    act: Tensor | None  # (na,)
-    noisy: Tensor  # (nq,) bool: positions of hinges and slides
+    qpos: Array | None  # (nq,); the model's own default where there is no keyframe, as the rest
+    qvel: Array | None  # (nv,)
+    act: Array | None  # (na,)
+    noisy: Array  # (nq,) bool: positions of hinges and slides
 
 
 @dataclass(frozen=True)
@@ -57,48 +57,46 @@ class Described(Family):
             if edit is not None:
                 edit.apply(spec, task[parameter.name])
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         begin, noise = self.begin, self.description.reset
-        qpos = frame.qpos if begin.qpos is None else begin.qpos.expand_as(frame.qpos)
-        qvel = frame.qvel if begin.qvel is None else begin.qvel.expand_as(frame.qvel)
-        moved = random.uniform(-noise.qpos_noise, noise.qpos_noise, qpos.shape[1])
-        pushed = random.uniform(-noise.qvel_noise, noise.qvel_noise, qvel.shape[1])
-        return Start(
-            qpos + torch.where(begin.noisy, moved, 0.0), qvel + pushed,
-            None if begin.act is None else begin.act.expand(len(qpos), -1),
-        )
+        qpos = frame.qpos if begin.qpos is None else begin.qpos
+        qvel = frame.qvel if begin.qvel is None else begin.qvel
+        moved = random.uniform(-noise.qpos_noise, noise.qpos_noise, frame.qpos.shape[1])
+        pushed = random.uniform(-noise.qvel_noise, noise.qvel_noise, frame.qvel.shape[1])
+        act = None if begin.act is None else np.tile(begin.act, (len(moved), 1))
+        return Start(qpos + begin.noisy * moved, qvel + pushed, act)
 
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         seen = {"qpos": frame.qpos, "qvel": frame.qvel}
-        return torch.cat([
+        return concatenate(*(
             seen[name] if name in seen else frame.sensors[name.removeprefix("sensor:")]
             for name in self.description.observe
-        ], 1)
+        ))
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        total = task.new_zeros(len(task))
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
+        total = 0 * task[:, 0]
         for weight, term in self.description.reward:
             total = total + weight * term.value(after, action, task)
         return total
 
-    def terminated(self, frame: Frame) -> Tensor:
-        over = torch.zeros(len(frame.qpos), dtype=torch.bool)
+    def terminated(self, frame: Frame) -> Array:
+        over = namespace(frame.qpos).zeros_like(frame.qpos[:, 0], dtype=bool)
         for condition in self.description.terminate:
             over = over | condition.holds(frame, over[:, None])
         return over
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         success = self.description.success
         if success is None:
             return {}
-        measures = {"success": success.holds(frame, task).double()}
+        measures = {"success": success.holds(frame, task)}
         if isinstance(success.measured, Distance):
             measures["distance [m]"] = success.measured.metres(frame, task)
         return measures
 
     def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
         success = self.description.success
-        values = torch.tensor([[*task.values()]], dtype=torch.float64)
+        values = np.array([[*task.values()]])
         terms = [term for _, term in self.description.reward]
         for measured in (*([success.measured] if success else []), *terms):
             if isinstance(measured, Distance) and len(measured.to.numbers) == 3:
@@ -143,14 +141,14 @@ def _make(files: Files, name: str, label: str) -> type[Described]:
 
 def _begin(spec: mujoco.MjSpec, keyframe: str | None) -> Begin:
     model = spec.copy().compile()
-    noisy = torch.zeros(model.nq, dtype=torch.bool)
+    noisy = np.zeros(model.nq, bool)
     kinds = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
     for kind, address in zip(model.jnt_type.tolist(), model.jnt_qposadr.tolist(), strict=True):
         noisy[address] |= kind in kinds
     if keyframe is None:
         return Begin(None, None, None, noisy)
     key = model.key(keyframe)
-    state = [torch.from_numpy(part.copy()) for part in (key.qpos, key.qvel, key.act)]
+    state = [part.copy() for part in (key.qpos, key.qvel, key.act)]
     return Begin(state[0], state[1], state[2] if model.na else None, noisy)
 
 

@@ -176,10 +176,10 @@ class BatchEngine:
     def reset(self, mask: np.ndarray, start: Start) -> None:
         """Put the masked rows (N,) at their start states."""
         self._batch.state[mask] = self._default[mask]
-        self._qpos[mask] = start.qpos.numpy()[mask]
-        self._qvel[mask] = start.qvel.numpy()[mask]
+        self._qpos[mask] = start.qpos[mask]
+        self._qvel[mask] = start.qvel[mask]
         if self._act is not None and start.act is not None:
-            self._act[mask] = start.act.numpy()[mask]
+            self._act[mask] = start.act[mask]
         if self._derives:
             self._batch.forward(mask, stage=self._stage)
             self._warnings = self._batch.warning.copy()
@@ -224,15 +224,14 @@ class BatchEngine:
 
     def frame(self) -> Frame:
         """What sensors tell now: copies, float64."""
-        # One copy of everything takes less time than one of each; numpy's views, than torch's.
+        # One copy of everything takes less time than one of each.
         whole = np.concatenate(self._told, 1)
-        qpos, qvel, *sensors = [torch.from_numpy(whole[:, part]) for part in self._parts]
+        qpos, qvel, *sensors = [whole[:, part] for part in self._parts]
         return Frame(qpos, qvel, dict(zip(self._names, sensors, strict=True)))
 
     def default_frame(self) -> Frame:
         """Every row's default state, with no sensors."""
-        qvel = torch.zeros(self.rows, self.model.nv, dtype=torch.float64)
-        return Frame(torch.from_numpy(self._default_qpos.copy()), qvel, {})
+        return Frame(self._default_qpos.copy(), np.zeros((self.rows, self.model.nv)), {})
 
     def snapshot(self) -> Snapshot:
         """The state of all rows."""

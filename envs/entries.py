@@ -6,7 +6,7 @@ a computed entry is called after the numbers that move it.
 """
 
 import mujoco
-import torch
+import numpy as np
 
 from metarl.envs.family import Frame
 from metarl.envs.worlds import Worlds
@@ -39,18 +39,18 @@ def observation_entries(worlds: Worlds) -> tuple[Entry, ...]:
     # A frame of random numbers, then for each number the same frame with another one there.
     count = sum(sizes)
     numbers = generator(0, role=Role.RESET).uniform(0.1, 1.0, (2, count))
-    known = torch.from_numpy(numbers[0]).repeat(count + 1, 1)
-    known[1:].diagonal().copy_(torch.from_numpy(numbers[1]))
-    qpos, qvel, *measured = known.split(sizes, 1)
+    known = np.repeat(numbers[:1], count + 1, 0)
+    np.fill_diagonal(known[1:], numbers[1])
+    qpos, qvel, *measured = np.split(known, np.cumsum(sizes)[:-1], 1)
     sensors = {model.sensor(i).name: value for i, value in enumerate(measured)}
-    derived = {name: frame.sensors[name][:1].expand(len(known), -1)
+    derived = {name: np.repeat(frame.sensors[name][:1], len(known), 0)
                for name in worlds.family.derived}
-    seen = worlds.family.observe(Frame(qpos, qvel, sensors | derived)).double()
+    seen = worlds.family.observe(Frame(qpos, qvel, sensors | derived))
     entries = []
     for i, column in enumerate(seen.T):
         # Float32 on the way would round it: 1e-6 is far below the distance of any two numbers.
-        same = ((known - column[:, None]).abs() < 1e-6).all(0).nonzero()[:, 0].tolist()
-        moved = [names[j].name for j in (column[1:] != column[0]).nonzero()[:, 0].tolist()]
+        same = np.flatnonzero((abs(known - column[:, None]) < 1e-6).all(0)).tolist()
+        moved = [names[j].name for j in np.flatnonzero(column[1:] != column[0]).tolist()]
         more = " and others" if len(moved) > _SOURCES else ""
         said = f" from {', '.join(moved[:_SOURCES])}{more}" if moved else ""
         entries.append(names[same[0]] if same else Entry(f"{i}{said}", ""))

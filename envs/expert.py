@@ -1,5 +1,6 @@
 """A family's scripted policy, which is told the task, as an agent that never learns."""
 
+import torch
 from torch import Tensor
 
 from metarl.agent import Fixed
@@ -18,7 +19,7 @@ class Expert(Fixed):
         """Actions (N, A). Raises UserError if the family has no scripted policy."""
         family = self._worlds.family
         tasks = self._worlds.tasks if self._told is None else self._told
-        action = family.expert(self._worlds.frame, tasks)
+        action = family.expert(self._worlds.frame, tasks.numpy())
         if action is None:
             raise UserError(f"{family.name} has no scripted expert")
-        return action.float()
+        return torch.from_numpy(action).float()

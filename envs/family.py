@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.envs.arrays import Array, namespace
 from metarl.errors import UserError, unknown
 from metarl.randomness import Draws, Role, generator
 
@@ -64,18 +65,18 @@ class Parameter:
 class Frame:
     """What sensors could tell about N rows. Nothing else may be read."""
 
-    qpos: Tensor  # (N, nq)
-    qvel: Tensor  # (N, nv)
-    sensors: dict[str, Tensor]  # name -> (N, size of the sensor); and what the family has `derived`
+    qpos: Array  # (N, nq)
+    qvel: Array  # (N, nv)
+    sensors: dict[str, Array]  # name -> (N, size of the sensor); and what the family has `derived`
 
 
 @dataclass(frozen=True)
 class Start:
     """The state in which an episode begins."""
 
-    qpos: Tensor  # (N, nq)
-    qvel: Tensor  # (N, nv)
-    act: Tensor | None = None  # (N, na) actuator states, where the model has any
+    qpos: Array  # (N, nq)
+    qvel: Array  # (N, nv)
+    act: Array | None = None  # (N, na) actuator states, where the model has any
 
 
 class Random:
@@ -86,24 +87,26 @@ class Random:
         self._draws = draws
         self._count = 16 * episode  # room for 16 draws in a reset
 
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+    def uniform(self, low: float, high: float, *shape: int) -> Array:
         """U(low, high), float64 (N, *shape)."""
         self._count = self._count + 1
-        return low + (high - low) * self._draws.uniform(Role.RESET, self._count, *shape)
+        drawn = self._draws.uniform(Role.RESET, self._count, *shape).numpy()
+        return low + (high - low) * drawn
 
-    def normal(self, *shape: int) -> Tensor:
+    def normal(self, *shape: int) -> Array:
         """N(0, 1), float64 (N, *shape)."""
         self._count = self._count + 1
-        return self._draws.normal(Role.RESET, self._count, *shape).double()
+        return self._draws.normal(Role.RESET, self._count, *shape).double().numpy()
 
 
 class Family(Protocol):
     """A parameterised set of tasks on one MuJoCo model.
 
     A family is a frozen dataclass: its fields are its options on the command line. The functions
-    below see all N rows at once, as float64 tensors, and hold no state, so that the same ones run
-    on every engine and behind a real robot. Only `name`, `parameters`, `control_step`, `horizon`,
-    `spec`, `reset`, `observe` and `reward` have no default.
+    below see all N rows at once, as float64 arrays, and hold no state, so that the same ones run
+    on every engine and behind a real robot. Arrays are numpy's on the CPU; `metarl.envs.arrays`
+    helps to write what runs on torch's as well, on a card. Only `name`, `parameters`,
+    `control_step`, `horizon`, `spec`, `reset`, `observe` and `reward` have no default.
     """
 
     name: str  # what the command line knows it by
@@ -125,37 +128,37 @@ class Family(Protocol):
     def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
         """Edit the base model into the model of one task."""
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
-        """Start states (N, ...); `frame` holds the model's own default state."""
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
+        """Start states (N, ...), always numpy's; `frame` holds the model's own default state."""
         ...
 
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         """What the agent sees: (N, O). Never contains the task."""
         ...
 
-    def control(self, frame: Frame, action: Tensor) -> Tensor:
+    def control(self, frame: Frame, action: Array) -> Array:
         """What the actuators get of an action (N, A) in [-1, 1]: shares of their ranges, (N, U) in
         [-1, 1]. As it is, by default; a tool's velocity may become those of an arm's joints."""
         return action
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         """Reward of one control step (N,); `action` (N, A) is in [-1, 1]."""
         ...
 
-    def terminated(self, frame: Frame) -> Tensor:
+    def terminated(self, frame: Frame) -> Array:
         """Whether the task itself ended here: (N,) bool."""
-        return torch.zeros(len(frame.qpos), dtype=torch.bool, device=frame.qpos.device)
+        return namespace(frame.qpos).zeros_like(frame.qpos[:, 0], dtype=bool)
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         """Measures taken when an episode ends, (N,) each; `success` in {0, 1} where it applies."""
         return {}
 
-    def holds(self, frame: Frame, task: Tensor) -> Tensor:
+    def holds(self, frame: Frame, task: Array) -> Array:
         """Whether what must last for success is so now: (N,) bool. For a family with a `hold`,
         whose worlds count the control steps in a row, and tell `success` from them."""
-        return torch.zeros(len(frame.qpos), dtype=torch.bool, device=frame.qpos.device)
+        return namespace(frame.qpos).zeros_like(frame.qpos[:, 0], dtype=bool)
 
-    def expert(self, frame: Frame, task: Tensor) -> Tensor | None:
+    def expert(self, frame: Frame, task: Array) -> Array | None:
         """Actions (N, A) in [-1, 1] of a scripted policy that is told the task: the oracle's
         figure, and a proof that the tasks can be solved. None where none is known."""
         return None

@@ -28,7 +28,7 @@ def add_gripper(spec: mujoco.MjSpec, arm: Arm) -> list[mujoco.MjsGeom]:
     [N], the force with which each finger pushes outward.
     """
     scale, hand = arm.scale, spec.body("hand")
-    axes = downward(arm).numpy()
+    axes = downward(arm)
     angle = np.arctan2(-axes[1, 0], axes[1, 1])  # turns the hand's y onto the world's
     palm = hand.add_body(name="gripper", quat=[np.cos(angle / 2), 0, 0, np.sin(angle / 2)],
                          gravcomp=float(arm.carries_itself))

@@ -15,9 +15,8 @@ import math
 from dataclasses import dataclass
 
 import mujoco
-import torch
-from torch import Tensor
 
+from metarl.envs.arrays import Array, concatenate, namespace, sum_of_squares
 from metarl.envs.family import Family, Frame, Parameter, Random, Start
 from metarl.envs.scenery import add_scenery
 
@@ -74,21 +73,22 @@ class HumanoidDir(Family):
                         objtype=mujoco.mjtObj.mjOBJ_BODY, objname="torso")
         return spec
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         places, speeds = frame.qpos.shape[1], frame.qvel.shape[1]
         noise = random.uniform(-0.01, 0.01, places + speeds)  # m, rad, quaternion; m/s, rad/s
         return Start(frame.qpos + noise[:, :places], frame.qvel + noise[:, places:])
 
-    def observe(self, frame: Frame) -> Tensor:
-        return torch.cat([frame.qpos[:, 2:], frame.qvel], 1)  # (N, 22), (N, 23)
+    def observe(self, frame: Frame) -> Array:
+        return concatenate(frame.qpos[:, 2:], frame.qvel)  # (N, 22), (N, 23)
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        way = torch.cat([task.cos(), task.sin()], 1)  # (N, 2)
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
+        xp = namespace(task)
+        way = concatenate(xp.cos(task), xp.sin(task))  # (N, 2)
         moved = after.sensors["centre_of_mass"] - before.sensors["centre_of_mass"]  # (N, 3) m
         speed = (moved[:, :2] * way).sum(1) / _TIMESTEP
-        return 0.25 * speed + 5 - 0.1 * (_STRENGTH * action).square().sum(1)
+        return 0.25 * speed + 5 - 0.1 * sum_of_squares(_STRENGTH * action)
 
-    def terminated(self, frame: Frame) -> Tensor:
+    def terminated(self, frame: Frame) -> Array:
         height = frame.qpos[:, 2]
         return (height < 1.0) | (height > 2.0)
 

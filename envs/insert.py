@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import mujoco
-import torch
-from torch import Tensor
-from torch.linalg import vector_norm
+import numpy as np
 
 from metarl.envs.arm_model import add_sensor, aim_camera, arm_spec, quaternion
 from metarl.envs.arms import Arm
+from metarl.envs.arrays import Array, concatenate, length, like, namespace
 from metarl.envs.family import Frame, Parameter, Random, Start
 from metarl.envs.kinematics import downward
 from metarl.envs.pegs import (
@@ -42,7 +41,7 @@ _ABOVE = 0.004  # m, the expert's height over the block while it looks for the h
 _GRAVITY = 9.81  # m/s^2
 # What 1 of the policy's numbers means: m, m/s, N and N m. The last turns what the hand does to the
 # peg into what the surroundings do.
-_UNITS = 1 / torch.tensor([0.01] * 3 + [0.1] * 3 + [10.0] * 3 + [-0.1] * 3, dtype=torch.float64)
+_UNITS = 1 / np.array([0.01] * 3 + [0.1] * 3 + [10.0] * 3 + [-0.1] * 3)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Insert(Tabletop):
         add_peg(spec, spec.body("hand"), arm.scale, arm.tool)
         # Its axes are the world's while the tool points down, from which it hardly tilts: that is
         # how the arm feels forces.
-        spec.site("tip").quat = quaternion(downward(arm).numpy().T)
+        spec.site("tip").quat = quaternion(downward(arm).T)
         add_hole(spec)
         peg = spec.geom("peg")
         peg.contype, peg.conaffinity, peg.priority = 2, 0, 1
@@ -96,81 +95,82 @@ class Insert(Tabletop):
 
     def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
         shape, scale, (x, y, _) = SHAPES[int(task["shape"])], self.body.scale, self.place(0, 0, 0)
-        yaw = float(torch.atan2(*downward(self.body)[[1, 0], 0]))  # the peg's own
+        yaw = float(np.arctan2(*downward(self.body)[[1, 0], 0]))  # the peg's own
         shape_peg(spec, shape, scale)
         place = x + _MM * task["offset_x"], y + _MM * task["offset_y"]
         shape_hole(spec, shape, scale, place, yaw, _MM * task["clearance"])
         spec.geom("peg").friction[0] = task["friction"]
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         arm = self.start(frame, random)
-        return Start(arm, torch.zeros_like(frame.qvel), act=arm.clone())
+        return Start(arm, 0 * frame.qvel, act=arm)
 
-    def control(self, frame: Frame, action: Tensor) -> Tensor:
+    def control(self, frame: Frame, action: Array) -> Array:
         """A guarded move: the more the peg is pushed back, the slower it is pressed on, and beyond
         the limit it retreats."""
-        velocity = _SPEED * action / vector_norm(action, dim=1, keepdim=True).clamp(min=1)
+        velocity = _SPEED * action / length(action, keepdims=True).clip(min=1)
         force = self._force(frame)
-        load = vector_norm(force, dim=1, keepdim=True)
-        back = force / load.clamp(min=1e-9)
-        pressing = -(velocity * back).sum(1, keepdim=True)
+        load = length(force, keepdims=True)
+        back = force / load.clip(min=1e-9)
+        pressing = -(velocity * back).sum(1, keepdims=True)
         allowed = _SPEED * (1 - load / (_LIMIT * self.body.scale))
-        return self.steer(frame, velocity + (pressing - allowed).clamp(min=0) * back)
+        return self.steer(frame, velocity + (pressing - allowed).clip(min=0) * back)
 
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         """The tip from the told place [cm], its velocity [dm/s], and what the surroundings do to
         the peg: force [10 N] and torque about the tip [0.1 N m], up to 5; (N, 12)."""
         sensors = frame.sensors
-        seen = _UNITS * torch.cat([
-            sensors["tip"] - _told(self.body), sensors["tip_velocity"], self._force(frame),
-            sensors["torque"],
-        ], 1)
-        seen[:, 6:].clamp_(-5, 5)
+        where = sensors["tip"] - like(sensors["tip"], _told(self.body))
+        seen = concatenate(where, sensors["tip_velocity"], self._force(frame), sensors["torque"])
+        seen = seen * like(seen, _UNITS)
+        seen[:, 6:] = seen[:, 6:].clip(-5, 5)
         return seen
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
-        scale, left = self.body.scale, after.sensors["tip"] - _told(self.body)
-        aside = 100 * vector_norm(left[:, :2] - _MM * task[:, :2], dim=1)  # cm
-        height, load = 100 / scale * left[:, 2], vector_norm(self._force(after), dim=1) / scale
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
+        scale, tip = self.body.scale, after.sensors["tip"]
+        left = tip - like(tip, _told(self.body))
+        aside = 100 * length(left[:, :2] - _MM * task[:, :2])  # cm
+        height, load = 100 / scale * left[:, 2], length(self._force(after)) / scale
         # The logarithm makes the last millimetres aside count, without which none leads down.
-        return -aside - 0.5 * (aside + 0.05).log() - 0.5 * height - 0.01 * load
+        return -aside - 0.5 * namespace(aside).log(aside + 0.05) - 0.5 * height - 0.01 * load
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         depth, left = DEPTH * self.body.scale, frame.sensors["tip"] - self._bottom(task)
-        within = left[:, :2].abs().amax(1) < HALF * self.body.scale  # not beside the block
-        inserted = (depth - left[:, 2]).clamp(0, depth) * within
-        return {"success": (inserted >= _INSERTED * depth).double(), "depth [m]": inserted}
+        within = (abs(left[:, :2]) < HALF * self.body.scale).all(1)  # not beside the block
+        inserted = (depth - left[:, 2]).clip(0, depth) * within
+        return {"success": inserted >= _INSERTED * depth, "depth [m]": inserted}
 
-    def expert(self, frame: Frame, task: Tensor) -> Tensor:
+    def expert(self, frame: Frame, task: Array) -> Array:
         """Above the hole, then down, for as long as the peg is in its middle."""
-        depth, tip = DEPTH * self.body.scale, frame.sensors["tip"]
+        depth, tip, xp = DEPTH * self.body.scale, frame.sensors["tip"], namespace(task)
         left = self._bottom(task)[:, :2] - tip[:, :2]
         height = tip[:, 2:] - depth
         # Down in the middle, on hold farther out, up from the rim; and no jump between them, which
         # would shake the peg out of the middle.
-        inward = (2 - left.norm(dim=1, keepdim=True) / (0.4 * _MM * task[:, 2:3])).clamp(-1, 1)
-        down = -0.015 * torch.where(height > 0.001, inward.clamp(min=0), inward)  # m/s
-        down = torch.where(height < -0.002, (-3 * tip[:, 2:] - 0.002).clamp(min=-0.02), down)
-        down = torch.where(height > 2 * _ABOVE, 4 * (_ABOVE - height), down)
-        return torch.cat([4 * left, down], 1) / _SPEED
+        inward = (2 - length(left, keepdims=True) / (0.4 * _MM * task[:, 2:3])).clip(-1, 1)
+        down = -0.015 * xp.where(height > 0.001, inward.clip(min=0), inward)  # m/s
+        down = xp.where(height < -0.002, (-3 * tip[:, 2:] - 0.002).clip(min=-0.02), down)
+        down = xp.where(height > 2 * _ABOVE, 4 * (_ABOVE - height), down)
+        return concatenate(4 * left, down) / _SPEED
 
-    def _bottom(self, task: Tensor) -> Tensor:
+    def _bottom(self, task: Array) -> Array:
         """Where the hole's bottom is, (N, 3) m."""
-        return _told(self.body) + torch.cat([_MM * task[:, :2], torch.zeros_like(task[:, :1])], 1)
+        return like(task, _told(self.body)) + concatenate(_MM * task[:, :2], 0 * task[:, :1])
 
-    def _force(self, frame: Frame) -> Tensor:
+    def _force(self, frame: Frame) -> Array:
         """What the surroundings push the peg with, (N, 3) N: the sensor's reading, which
         is what the hand holds against, tared."""
-        return _weight(self.body) - frame.sensors["force"]
+        force = frame.sensors["force"]
+        return like(force, _weight(self.body)) - force
 
 
 @lru_cache
-def _told(arm: Arm) -> Tensor:
+def _told(arm: Arm) -> Array:
     """Where the hole's bottom should be, (3,) m."""
-    return torch.tensor([arm.bench[0], 0.0, 0.0], dtype=torch.float64)
+    return np.array([arm.bench[0], 0.0, 0.0])
 
 
 @lru_cache
-def _weight(arm: Arm) -> Tensor:
+def _weight(arm: Arm) -> Array:
     """What the hand holds of a peg in the air, (3,) N."""
-    return torch.tensor([0.0, 0.0, MASS * arm.scale * _GRAVITY], dtype=torch.float64)
+    return np.array([0.0, 0.0, MASS * arm.scale * _GRAVITY])

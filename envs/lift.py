@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
-import torch
-from torch import Tensor
-from torch.linalg import vector_norm
+import numpy as np
 
 from metarl.envs.arm_model import add_sensor, arm_spec
+from metarl.envs.arrays import Array, concatenate, cross, length, like, namespace, stack
 from metarl.envs.family import Frame, Parameter, Random, Start
 from metarl.envs.gripper import CLOSING, FORCE, STIFFNESS, add_gripper
 from metarl.envs.objects import (
@@ -103,133 +102,134 @@ class Lift(Tabletop):
         for geom in parts(spec):
             geom.friction[0] = task["friction"]
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         scale = self.body.scale
         arm = self.start(frame, random)
-        middle = torch.tensor(self.place(0, 0, 0)[:2], dtype=torch.float64)
+        middle = np.array(self.place(0, 0, 0)[:2])
         xy = middle + scale * random.uniform(-0.03, 0.03, 2)
-        turned = random.uniform(-torch.pi, torch.pi)
-        opening = torch.full_like(turned, _OPEN * scale)[:, None]
-        fingers = (opening / 2).expand(-1, 2)
-        qpos = torch.cat([arm, fingers, lying(xy, resting_heights(task[:, 1], scale), turned)], 1)
-        return Start(qpos, torch.zeros_like(frame.qvel), act=torch.cat([arm, opening], 1))
+        turned = random.uniform(-np.pi, np.pi)
+        opening = np.full((len(task), 1), _OPEN * scale)
+        placed = lying(xy, resting_heights(task[:, 1], scale), turned)
+        qpos = concatenate(arm, opening / 2, opening / 2, placed)
+        return Start(qpos, 0 * frame.qvel, act=concatenate(arm, opening))
 
-    def control(self, frame: Frame, action: Tensor) -> Tensor:
+    def control(self, frame: Frame, action: Array) -> Array:
         velocity = limited(SPEED * action[:, :3])
         # A guard keeps the fingers off the table, as one on an arm would.
         lowest = 3.0 * (_LOWEST * self.body.scale - frame.sensors["tip"][:, 2])  # m/s
-        velocity[:, 2] = torch.maximum(velocity[:, 2], lowest)
-        return torch.cat([self.steer(frame, velocity, _SPIN * action[:, 3]), action[:, 4:]], 1)
+        velocity[:, 2] = namespace(lowest).maximum(velocity[:, 2], lowest)
+        return concatenate(self.steer(frame, velocity, _SPIN * action[:, 3]), action[:, 4:])
 
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         sensors, scale = frame.sensors, self.body.scale
-        return torch.cat([
+        return concatenate(
             sensors["tip"], sensors["tip_velocity"], sensors["closing"][:, :2],
             sensors["opening"], sensors["grip"] / (FORCE * scale), sensors["object"],
             sensors["object_x"], sensors["object_z"],
-        ], 1)
+        )
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         """In the manner of robosuite's Lift: come near, squeeze what is near (enough, and not too
         hard), raise it."""
         scale = self.body.scale
-        middle = after.sensors["object"].clone()
-        middle[:, 2] += resting_heights(task[:, 1], scale)
-        apart = vector_norm(after.sensors["tip"] - middle, dim=1) / scale
-        near = 1 - (10 * apart).tanh()
-        rise = (after.sensors["object"][:, 2] / (_RISE * scale)).clamp(0, 1)
+        place = after.sensors["object"]
+        apart = after.sensors["tip"] - place
+        apart[:, 2] -= resting_heights(task[:, 1], scale)  # from its middle
+        near = 1 - namespace(task).tanh(10 / scale * length(apart))
+        rise = (place[:, 2] / (_RISE * scale)).clip(0, 1)
         ratio = _squeeze(after) / _needed(task)
-        return near + near * (ratio.clamp(0, 1) - self._excess(ratio)) + 4 * rise
+        return near + near * (ratio.clip(0, 1) - self._excess(ratio)) + 4 * rise
 
-    def _excess(self, ratio: Tensor) -> Tensor:
+    def _excess(self, ratio: Array) -> Array:
         """How much too hard a grip of so many times the needed force is, (N,) in [0, 1]."""
-        return (ratio / _GENTLE - 1).clamp(0, 1) * self.gentle
+        return (ratio / _GENTLE - 1).clip(0, 1) * self.gentle
 
-    def holds(self, frame: Frame, task: Tensor) -> Tensor:
+    def holds(self, frame: Frame, task: Array) -> Array:
         raised = frame.sensors["object"][:, 2] > _RISE * self.body.scale
         return raised & (self._excess(_squeeze(frame) / _needed(task)) == 0)
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         return {"height [m]": frame.sensors["object"][:, 2], "grip [N]": _squeeze(frame)}
 
-    def expert(self, frame: Frame, task: Tensor) -> Tensor:
+    def expert(self, frame: Frame, task: Array) -> Array:
         """Turn above it to the nearest of the shape's good grasps, go down, close, squeeze as much
         as mass and friction ask for, raise."""
-        scale, sensors = self.body.scale, frame.sensors
+        scale, sensors, xp = self.body.scale, frame.sensors, namespace(task)
         tip, place, opening = sensors["tip"], sensors["object"], sensors["opening"][:, 0]
         half, squeeze = resting_heights(task[:, 1], scale), _squeeze(frame)
-        goal, turn = _grasp(frame, task[:, 0].long(), half / HEIGHT)
+        goal, turn = _grasp(frame, task[:, 0], half / HEIGHT)
         apart = goal - tip[:, :2]
-        miss, off = apart.norm(dim=1) / scale, turn.abs()
-        above = (tip[:, 2] - place[:, 2] - half).abs() / scale  # of the object's middle
+        miss, off = length(apart) / scale, abs(turn)
+        above = abs(tip[:, 2] - place[:, 2] - half) / scale  # of the object's middle
         # What has begun goes on, though the object may move a little.
         begun = opening < 0.074 * scale
-        ready = torch.where(begun, (above < 0.015) & (miss < 0.02) & (off < 0.5),
+        ready = xp.where(begun, (above < 0.015) & (miss < 0.02) & (off < 0.5),
                             (above < 0.006) & (miss < 0.004) & (off < 0.06))
-        wanted = (0.84 * _GENTLE * _needed(task)).clamp(max=0.95 * FORCE * scale)
+        wanted = (0.84 * _GENTLE * _needed(task)).clip(max=0.95 * FORCE * scale)
         firm = ready & (squeeze > 0.8 * wanted)
         down = ready | ((miss < 0.01) & (off < 0.15) & ~begun)
-        height = torch.where(down, half.clamp(min=_LOWEST * scale), 0.08 * scale)
-        up = torch.where(firm, 3 * (1.25 * _RISE * scale - place[:, 2]), 4 * (height - tip[:, 2]))
-        along = torch.where(firm[:, None], 0.0, 3 * apart)
-        velocity = torch.cat([along, up.clamp(-0.15 * scale, 0.15 * scale)[:, None]], 1)
-        spin = torch.where(ready, 0.0, 3 * turn / _SPIN).clamp(-1, 1)
+        height = xp.where(down, half.clip(min=_LOWEST * scale), 0.08 * scale)
+        up = xp.where(firm, 3 * (1.25 * _RISE * scale - place[:, 2]), 4 * (height - tip[:, 2]))
+        along = xp.where(firm[:, None], 0.0, 3 * apart)
+        velocity = concatenate(along, up.clip(-0.15 * scale, 0.15 * scale)[:, None])
+        spin = xp.where(ready, 0.0, 3 * turn / _SPIN).clip(-1, 1)
         # Quickly, then slowly up to the touch, then to the force that is wanted.
         close = (wanted - squeeze) / (0.1 * STIFFNESS)  # m/s
-        least = torch.where(opening > 2.3 * half / HEIGHT, CLOSING * scale, 0.03 * scale)
-        close = torch.where(squeeze < 0.3 * wanted, torch.maximum(close, least), close)
-        open_ = torch.where(ready, -close / (CLOSING * scale), 1.0).clamp(-1, 1)
-        return torch.cat([limited(velocity) / SPEED, spin[:, None], open_[:, None]], 1)
+        least = xp.where(opening > 2.3 * half / HEIGHT, CLOSING * scale, 0.03 * scale)
+        close = xp.where(squeeze < 0.3 * wanted, xp.maximum(close, least), close)
+        open_ = xp.where(ready, -close / (CLOSING * scale), 1.0).clip(-1, 1)
+        return concatenate(limited(velocity) / SPEED, spin[:, None], open_[:, None])
 
 
-def _grasp(frame: Frame, shape: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+def _grasp(frame: Frame, shape: Array, half: Array) -> tuple[Array, Array]:
     """The place (N, 2) [m] of the nearest good grasp of objects of shapes (N,) and half widths (N,)
     [m], and how far the gripper still has to turn to it, (N,) rad."""
-    sensors, grasps = frame.sensors, _GRASPS[shape]  # (N, G, 3)
+    sensors, xp = frame.sensors, namespace(shape)
+    grasps = like(shape, _GRASPS)[xp.asarray(shape, dtype=xp.int64)]  # (N, G, 3)
     heading = _heading(sensors["object_x"], sensors["object_z"])
-    now = torch.atan2(sensors["closing"][:, 1], sensors["closing"][:, 0])
+    now = xp.arctan2(sensors["closing"][:, 1], sensors["closing"][:, 0])
     turns = (heading - now)[:, None] + grasps[:, :, 0]
-    turns = torch.remainder(turns + torch.pi / 2, torch.pi) - torch.pi / 2  # half a turn is none
-    best = turns.abs().argmin(1, keepdim=True)
-    x, y = grasps[:, :, 1:].take_along_dim(best[:, :, None], 1)[:, 0].T * half
-    cosine, sine = heading.cos(), heading.sin()
-    offset = torch.stack([cosine * x - sine * y, sine * x + cosine * y], 1)
-    return sensors["object"][:, :2] + offset, turns.take_along_dim(best, 1)[:, 0]
+    turns = xp.remainder(turns + np.pi / 2, np.pi) - np.pi / 2  # half a turn is none
+    rows, best = xp.arange(len(turns)), abs(turns).argmin(1)
+    x, y = grasps[rows, best, 1:].T * half
+    cosine, sine = xp.cos(heading), xp.sin(heading)
+    offset = stack(cosine * x - sine * y, sine * x + cosine * y)
+    return sensors["object"][:, :2] + offset, turns[rows, best]
 
 
-def _heading(x: Tensor, z: Tensor) -> Tensor:
+def _heading(x: Array, z: Array) -> Array:
     """How bodies are turned about the vertical, (N,) rad, from their axes (N, 3), however they
     lean: the twist of a swing-twist decomposition."""
-    y = torch.linalg.cross(z, x)
-    return torch.atan2(x[:, 1] - y[:, 0], x[:, 0] + y[:, 1])
+    y = cross(z, x)
+    return namespace(y).arctan2(x[:, 1] - y[:, 0], x[:, 0] + y[:, 1])
 
 
-def _squeeze(frame: Frame) -> Tensor:
+def _squeeze(frame: Frame) -> Array:
     """The force of each finger inward, (N,) N."""
     return -frame.sensors["grip"][:, 0]
 
 
-def _needed(task: Tensor) -> Tensor:
+def _needed(task: Array) -> Array:
     """The least force of two fingers that friction turns into the object's weight, (N,) N."""
     return task[:, 2] * 9.81 / (2 * task[:, 5])
 
 
-def _grasps() -> Tensor:
+def _grasps() -> Array:
     """Good grasps of every shape, (S, 6, 3): the angle [rad] along which to close, and the place
     between the fingers, of half of the width, both in the object's own frame."""
-    third, quarter = 2 * torch.pi / 3, torch.pi / 2
-    anyhow = [(torch.pi / 6 * i, 0.0, 0.0) for i in range(6)]
-    corners = torch.arange(3, dtype=torch.float64) * third
+    third, quarter = 2 * np.pi / 3, np.pi / 2
+    anyhow = [(np.pi / 6 * i, 0.0, 0.0) for i in range(6)]
+    corners = np.arange(3) * third
     good = {
         "box": [(0.0, 0.0, 0.0), (quarter, 0.0, 0.0)],
         "cylinder": anyhow,
         "capsule": [(0.0, 0.0, 0.0)],  # across
         "ellipsoid": [(quarter, 0.0, 0.0)],  # across
         "L": [(0.0, 0.0, -0.5), (quarter, -0.5, 0.0)],  # along a leg
-        "wedge": torch.stack([corners, 0.3 * corners.cos(), 0.3 * corners.sin()], 1).tolist(),
+        "wedge": stack(corners, 0.3 * np.cos(corners), 0.3 * np.sin(corners)).tolist(),
         "ring": anyhow,
     }
-    return torch.tensor([(6 * good[shape])[:6] for shape in SHAPES], dtype=torch.float64)
+    return np.array([(6 * good[shape])[:6] for shape in SHAPES])
 
 
 _GRASPS = _grasps()

@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 import mujoco
 import numpy as np
-from torch import Tensor
 
+from metarl.envs.arrays import Array
 from metarl.envs.family import Interval, Parameter
 from metarl.errors import UserError, unknown
 
@@ -84,9 +84,9 @@ def hidden_parameters(
     )
 
 
-def resting_heights(sizes: Tensor, scale: float) -> Tensor:
+def resting_heights(sizes: Array, scale: float) -> Array:
     """How high the middles of objects asked to have `sizes` (N,) [m] lie above a table, (N,) m."""
-    steps = (sizes / (scale * _STEP)).round().clamp(_STEPS[0], _STEPS[-1])
+    steps = (sizes / (scale * _STEP)).round().clip(_STEPS[0], _STEPS[-1])
     return HEIGHT * (steps * scale * _STEP)
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import mujoco
-import torch
-from torch import Tensor
 
+from metarl.envs.arrays import Array, concatenate, sum_of_squares
 from metarl.envs.family import Family, Frame, Random, Start
 from metarl.envs.inertia import make_inertia_explicit
 from metarl.envs.scenery import add_scenery
@@ -88,17 +87,17 @@ class Planar(Family):
             contype=1, conaffinity=0, rgba=(0.45, 0.62, 0.80, 1) if left else (0.89, 0.55, 0.26, 1),
         )
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         places, speeds = frame.qpos.shape[1], frame.qvel.shape[1]
         noise = random.uniform(-0.005, 0.005, places + speeds)  # m, rad; m/s, rad/s
         return Start(frame.qpos + noise[:, :places], frame.qvel + noise[:, places:])
 
-    def observe(self, frame: Frame) -> Tensor:
-        return torch.cat([frame.qpos[:, 1:], frame.qvel.clamp(-10, 10)], 1)
+    def observe(self, frame: Frame) -> Array:
+        return concatenate(frame.qpos[:, 1:], frame.qvel.clip(-10, 10))
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         speed = (after.qpos[:, 0] - before.qpos[:, 0]) / self.control_step
-        return speed + 1 - _CONTROL_COST * action.square().sum(1)
+        return speed + 1 - _CONTROL_COST * sum_of_squares(action)
 
 
 def _scenery(spec: mujoco.MjSpec, friction: tuple[float, float, float]) -> None:

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
-import torch
-from torch import Tensor
-from torch.linalg import vector_norm
+import numpy as np
 
 from metarl.envs.arm_model import GREY, add_sensor, arm_spec
+from metarl.envs.arrays import Array, concatenate, length, namespace, stack
 from metarl.envs.family import Frame, Parameter, Random, Start
 from metarl.envs.objects import (
     SHAPES,
@@ -89,64 +88,64 @@ class Push(Tabletop):
         for geom in parts(spec):
             geom.friction[0] = task["friction"]
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         scale = self.body.scale
         arm = self.start(frame, random)
-        middle = torch.tensor(self.place(0, 0, 0)[:2], dtype=torch.float64)
+        middle = np.array(self.place(0, 0, 0)[:2])
         xy = middle + scale * random.uniform(-0.02, 0.02, 2)
         height = resting_heights(task[:, 3], scale)
-        turned = random.uniform(-torch.pi, torch.pi)
-        qpos = torch.cat([arm, lying(xy, height, turned)], 1)
-        return Start(qpos, torch.zeros_like(frame.qvel), act=arm.clone())
+        turned = random.uniform(-np.pi, np.pi)
+        qpos = concatenate(arm, lying(xy, height, turned))
+        return Start(qpos, 0 * frame.qvel, act=arm)
 
-    def control(self, frame: Frame, action: Tensor) -> Tensor:
+    def control(self, frame: Frame, action: Array) -> Array:
         up = 5.0 * (_TIP * self.body.scale - frame.sensors["tip"][:, 2:])  # m/s, back to its height
-        return self.steer(frame, torch.cat([limited(SPEED * action), up], 1))
+        return self.steer(frame, concatenate(limited(SPEED * action), up))
 
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         tip, place = frame.sensors["tip"], frame.sensors["object"][:, :2]
         velocity = frame.sensors["tip_velocity"][:, :2]
-        return torch.cat([tip[:, :2], velocity, place, heading(frame.sensors["object_x"])], 1)
+        return concatenate(tip[:, :2], velocity, place, heading(frame.sensors["object_x"]))
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         scale = self.body.scale
         distance = _distance(after, task) / scale
-        apart = vector_norm((after.sensors["tip"] - after.sensors["object"])[:, :2], dim=1) / scale
-        return -5 * distance - 0.5 * (distance + 0.01).log() - apart
+        apart = length((after.sensors["tip"] - after.sensors["object"])[:, :2]) / scale
+        return -5 * distance - 0.5 * namespace(distance).log(distance + 0.01) - apart
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         distance = _distance(frame, task)
-        return {"success": (distance < _NEAR * self.body.scale).double(), "distance [m]": distance}
+        return {"success": distance < _NEAR * self.body.scale, "distance [m]": distance}
 
-    def expert(self, frame: Frame, task: Tensor) -> Tensor:
+    def expert(self, frame: Frame, task: Array) -> Array:
         """Push from behind, along the line to the goal; where the stick has slipped off to the
         side, let go, go round the object at a distance, and push again."""
-        scale = self.body.scale
+        scale, xp = self.body.scale, namespace(task)
         tip, place = frame.sensors["tip"][:, :2], frame.sensors["object"][:, :2]
         left = task[:, :2] - place
-        distance = left.norm(dim=1, keepdim=True)
-        ahead = left / distance.clamp(min=1e-6)
+        distance = length(left, keepdims=True)
+        ahead = left / distance.clip(min=1e-6)
         offset = tip - place
-        apart = offset.norm(dim=1, keepdim=True)
-        outward = offset / apart.clamp(min=1e-6)
-        behind = -(outward * ahead).sum(1, keepdim=True)  # cosine: 1 straight behind
-        across = torch.stack([-ahead[:, 1], ahead[:, 0]], 1)
-        off = (outward * across).sum(1, keepdim=True)  # sine
+        apart = length(offset, keepdims=True)
+        outward = offset / apart.clip(min=1e-6)
+        behind = -(outward * ahead).sum(1, keepdims=True)  # cosine: 1 straight behind
+        across = stack(-ahead[:, 1], ahead[:, 0])
+        off = (outward * across).sum(1, keepdims=True)  # sine
         clear = 1.45 * task[:, 3:4] + 1.5 * _STICK * scale
-        sideways = torch.stack([-outward[:, 1], outward[:, 0]], 1) * off.sign()
+        sideways = stack(-outward[:, 1], outward[:, 0]) * xp.sign(off)
         gap = clear - apart
-        orbit = 5 * gap * outward + 0.2 * (1 - gap.abs() / (0.3 * clear)).clamp(min=0) * sideways
-        pace = (2 * distance).clamp(0.03, 0.12)
+        orbit = 5 * gap * outward + 0.2 * (1 - abs(gap) / (0.3 * clear)).clip(min=0) * sideways
+        pace = (2 * distance).clip(0.03, 0.12)
         push = pace * ahead - 3 * pace * off * across
-        aligned = behind > torch.where(apart < 0.9 * clear, 0.75, 0.96)
-        velocity = torch.where(aligned, push, orbit)
-        velocity = torch.where(distance < 0.015 * scale, 0.0, velocity)
+        aligned = behind > xp.where(apart < 0.9 * clear, 0.75, 0.96)
+        velocity = xp.where(aligned, push, orbit)
+        velocity = xp.where(distance < 0.015 * scale, 0.0, velocity)
         return limited(velocity) / SPEED
 
     def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
         return {"goal": (task["goal_x"], task["goal_y"], 0.0)}
 
 
-def _distance(frame: Frame, task: Tensor) -> Tensor:
+def _distance(frame: Frame, task: Array) -> Array:
     """How far the object is from its goal, (N,) m."""
-    return vector_norm(frame.sensors["object"][:, :2] - task[:, :2], dim=1)
+    return length(frame.sensors["object"][:, :2] - task[:, :2])

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
-import torch
-from torch import Tensor
-from torch.linalg import vector_norm
+import numpy as np
 
 from metarl.envs.arm_model import BLUE, SAFE_FRACTION, add_sensor, arm_spec
 from metarl.envs.arms import ARMS, ArmName
+from metarl.envs.arrays import Array, concatenate, length, like, namespace
 from metarl.envs.family import Family, Frame, Parameter, Random, Start
 from metarl.envs.kinematics import at_most, forward, joint_speeds
 
@@ -68,35 +67,35 @@ class Reach(Family):
             actuator.gainprm[0] *= task["gain"]
             actuator.biasprm[:3] *= task["gain"]
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
-        home = torch.tensor(ARMS[self.arm].home, dtype=torch.float64)
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
+        home = np.array(ARMS[self.arm].home)
         qpos = home + random.uniform(-0.05, 0.05, len(home))  # rad
-        return Start(qpos, torch.zeros_like(frame.qvel), act=qpos.clone())
+        return Start(qpos, 0 * frame.qvel, act=qpos)
 
-    def observe(self, frame: Frame) -> Tensor:
-        return torch.cat([frame.qpos, frame.qvel, frame.sensors["flange"]], 1)
+    def observe(self, frame: Frame) -> Array:
+        return concatenate(frame.qpos, frame.qvel, frame.sensors["flange"])
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         distance = _distance(after, task)
         # The logarithm makes the last centimetres count (Levine et al. 2016, "End-to-end training
         # of deep visuomotor policies", eq. in section 4.2).
-        effort = action.square().mean(1)
-        return -5 * distance - 0.5 * (distance + 0.01).log() - 0.05 * effort
+        effort = (action * action).mean(1)
+        return -5 * distance - 0.5 * namespace(distance).log(distance + 0.01) - 0.05 * effort
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         distance = _distance(frame, task)
-        return {"success": (distance < 0.02).double(), "distance [m]": distance}
+        return {"success": distance < 0.02, "distance [m]": distance}
 
-    def expert(self, frame: Frame, task: Tensor) -> Tensor:
+    def expert(self, frame: Frame, task: Array) -> Array:
         arm = ARMS[self.arm]
         jacobian = forward(arm, frame.qpos).jacobian[:, :3]
         toward = 4.0 * (task[:, :3] - frame.sensors["flange"])  # m/s, closing in 0.25 s
-        limits = torch.from_numpy(SAFE_FRACTION * arm.speeds)
+        limits = like(toward, SAFE_FRACTION * arm.speeds)
         return at_most(joint_speeds(jacobian, toward, damping=1e-3), limits)
 
     def marks(self, task: Mapping[str, float]) -> dict[str, tuple[float, float, float]]:
         return {"goal": (task["goal_x"], task["goal_y"], task["goal_z"])}
 
 
-def _distance(frame: Frame, task: Tensor) -> Tensor:
-    return vector_norm(frame.sensors["flange"] - task[:, :3], dim=1)
+def _distance(frame: Frame, task: Array) -> Array:
+    return length(frame.sensors["flange"] - task[:, :3])

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.envs.arrays import Array
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import Family, Frame, Interval, Start
 from metarl.envs.worlds import Worlds
@@ -118,9 +119,9 @@ class FlawedWorlds(Worlds):
             frame = Frame(frame.qpos, frame.qvel,
                           frame.sensors | {name: posed[name] for name in self._ring.posed})
         self._felt = frame
-        return self._past.beside(self.family.observe(frame).float())
+        return self._past.beside(torch.from_numpy(self.family.observe(frame)).float())
 
-    def _control(self, frame: Frame, action: Tensor) -> Tensor:
+    def _control(self, frame: Frame, action: Array) -> Array:
         return self.family.control(self._felt or frame, action)
 
     def _advance(self, control: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
@@ -238,11 +239,10 @@ class _Ring:
         state[:, nq + self._dof] += noise[:, 1]
         sensors, start = {}, nq + now.qvel.shape[1]
         for name, size in self._names.items():
-            sensors[name] = torch.from_numpy(state[:, start : start + size])
+            sensors[name] = state[:, start : start + size]
             start += size
-        both = torch.from_numpy(state)
-        return Frame(both[:, :nq], both[:, nq : nq + now.qvel.shape[1]], sensors)
+        return Frame(state[:, :nq], state[:, nq : nq + now.qvel.shape[1]], sensors)
 
     @staticmethod
     def _flat(frame: Frame) -> np.ndarray:
-        return torch.cat([frame.qpos, frame.qvel, *frame.sensors.values()], 1).numpy().copy()
+        return np.concatenate([frame.qpos, frame.qvel, *frame.sensors.values()], 1)

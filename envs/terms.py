@@ -4,9 +4,7 @@ few sums of them. Everything is (N,) or (N, k), over all rows at once."""
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
+from metarl.envs.arrays import Array, length, namespace, stack, sum_of_squares
 from metarl.envs.family import Frame
 
 _CLOSE = 0.01  # m, where the logarithm of a distance begins to level off
@@ -19,7 +17,7 @@ class Reading:
     sensor: str
     axis: int | None = None
 
-    def of(self, frame: Frame) -> Tensor:
+    def of(self, frame: Frame) -> Array:
         """(N, k); k is 1 for one axis."""
         values = frame.sensors[self.sensor]
         return values if self.axis is None else values[:, self.axis : self.axis + 1]
@@ -33,20 +31,20 @@ class Place:
     columns: tuple[int | None, ...] = ()  # of the task, in place of a number
     reading: Reading | None = None
 
-    def of(self, frame: Frame, task: Tensor) -> Tensor:
+    def of(self, frame: Frame, task: Array) -> Array:
         """(N, k)."""
         if self.reading is not None:
             return self.reading.of(frame)
-        return torch.stack([
-            task.new_full((len(task),), number) if column is None else task[:, column]
+        return stack(*(
+            0 * task[:, 0] + number if column is None else task[:, column]
             for number, column in zip(self.numbers, self.columns, strict=True)
-        ], 1)
+        ))
 
 
 class Term(Protocol):
     """One summand of the reward."""
 
-    def value(self, frame: Frame, action: Tensor, task: Tensor) -> Tensor:
+    def value(self, frame: Frame, action: Array, task: Array) -> Array:
         """(N,), before its weight; `frame` is the one after the action."""
         ...
 
@@ -59,13 +57,13 @@ class Distance:
     to: Place
     log: float = 0.0  # makes the last centimetres count (Levine et al. 2016)
 
-    def metres(self, frame: Frame, task: Tensor) -> Tensor:
+    def metres(self, frame: Frame, task: Array) -> Array:
         """d, (N,)."""
-        return (self.reading.of(frame) - self.to.of(frame, task)).norm(dim=1)
+        return length(self.reading.of(frame) - self.to.of(frame, task))
 
-    def value(self, frame: Frame, action: Tensor, task: Tensor) -> Tensor:
-        distance = self.metres(frame, task)
-        return distance + self.log * (distance + _CLOSE).log() if self.log else distance
+    def value(self, frame: Frame, action: Array, task: Array) -> Array:
+        distance, log = self.metres(frame, task), namespace(task).log
+        return distance + self.log * log(distance + _CLOSE) if self.log else distance
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Value:
 
     reading: Reading
 
-    def value(self, frame: Frame, action: Tensor, task: Tensor) -> Tensor:
+    def value(self, frame: Frame, action: Array, task: Array) -> Array:
         return self.reading.of(frame)[:, 0]
 
 
@@ -85,24 +83,24 @@ class Miss:
     reading: Reading
     to: Place
 
-    def value(self, frame: Frame, action: Tensor, task: Tensor) -> Tensor:
-        return (self.reading.of(frame) - self.to.of(frame, task))[:, 0].abs()
+    def value(self, frame: Frame, action: Array, task: Array) -> Array:
+        return abs(self.reading.of(frame) - self.to.of(frame, task))[:, 0]
 
 
 @dataclass(frozen=True)
 class Control:
     """The sum of the squared actions, of what reached the actuators in [-1, 1]."""
 
-    def value(self, frame: Frame, action: Tensor, task: Tensor) -> Tensor:
-        return action.square().sum(1)
+    def value(self, frame: Frame, action: Array, task: Array) -> Array:
+        return sum_of_squares(action)
 
 
 @dataclass(frozen=True)
 class Alive:
     """1, for every step."""
 
-    def value(self, frame: Frame, action: Tensor, task: Tensor) -> Tensor:
-        return torch.ones_like(action[:, 0])
+    def value(self, frame: Frame, action: Array, task: Array) -> Array:
+        return namespace(action).ones_like(action[:, 0])
 
 
 @dataclass(frozen=True)
@@ -113,13 +111,13 @@ class Condition:
     above: float | None = None
     below: float | None = None
 
-    def holds(self, frame: Frame, task: Tensor) -> Tensor:
+    def holds(self, frame: Frame, task: Array) -> Array:
         """(N,) bool."""
         if isinstance(self.measured, Distance):
             value = self.measured.metres(frame, task)
         else:
             value = self.measured.reading.of(frame)[:, 0]
-        held = torch.ones(len(value), dtype=torch.bool)
+        held = namespace(value).ones_like(value, dtype=bool)
         if self.above is not None:
             held &= value > self.above
         if self.below is not None:

@@ -25,8 +25,8 @@ from itertools import product
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from metarl.envs.arrays import Array
 from metarl.envs.family import Parameter
 
 KINDS = ("slope", "rough", "stairs", "gaps")
@@ -70,7 +70,7 @@ class Field:
         count = round((self.behind + self.ahead) / _SPACING[kind]) + 1
         return np.linspace(-self.behind, self.ahead, count)
 
-    def left(self, x: Tensor, y: Tensor | float = 0.0) -> Tensor:
+    def left(self, x: Array, y: Array | float = 0.0) -> Array:
         """Whether robots at places (N,) [m] have left the field, (N,)."""
         beside = abs(y) > self.aside - _MARGIN
         return (x < _MARGIN - self.behind) | (x > self.ahead - _MARGIN) | beside

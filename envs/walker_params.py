@@ -6,8 +6,7 @@ on this rewritten one are not comparable with those published for them.
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from metarl.envs.arrays import Array
 from metarl.envs.family import Frame
 from metarl.envs.planar_params import PlanarParams
 from metarl.envs.walker import Walker
@@ -19,6 +18,6 @@ class WalkerParams(PlanarParams, Walker):
 
     name = "walker-params"
 
-    def terminated(self, frame: Frame) -> Tensor:
+    def terminated(self, frame: Frame) -> Array:
         height, pitch = frame.qpos[:, 1], frame.qpos[:, 2]
-        return ~((height > 0.8) & (height < 2.0) & (pitch.abs() < 1.0))
+        return ~((height > 0.8) & (height < 2.0) & (abs(pitch) < 1.0))

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
-import torch
-from torch import Tensor
 
+from metarl.envs.arrays import Array, concatenate, namespace
 from metarl.envs.family import Frame
 from metarl.envs.terrain import PARAMETERS, Field, add_terrains, choose_terrain
 from metarl.envs.walker import Walker
@@ -45,13 +44,14 @@ class WalkerTerrain(Walker):
     def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
         choose_terrain(spec, task)
 
-    def observe(self, frame: Frame) -> Tensor:
-        return torch.cat([frame.qpos[:, 2:], frame.qvel.clamp(-10, 10)], 1)  # (N, 7), (N, 9)
+    def observe(self, frame: Frame) -> Array:
+        return concatenate(frame.qpos[:, 2:], frame.qvel.clip(-10, 10))  # (N, 7), (N, 9)
 
-    def terminated(self, frame: Frame) -> Tensor:
+    def terminated(self, frame: Frame) -> Array:
         x, pitch, down = frame.qpos[:, 0], frame.qpos[:, 2], frame.sensors["altimeter"][:, 0]
-        height = down * pitch.cos()  # above the ground that the torso's axis meets; m
-        return ~((height > 0.8) & (height < 2.0) & (pitch.abs() < 1.0)) | _FIELD.left(x)
+        # m, above the ground that the torso's axis meets
+        height = down * namespace(pitch).cos(pitch)
+        return ~((height > 0.8) & (height < 2.0) & (abs(pitch) < 1.0)) | _FIELD.left(x)
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         return {"distance [m]": frame.qpos[:, 0]}

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Shapes
+from metarl.envs.arrays import Array
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import Family, Frame, Random, default_task
 from metarl.randomness import Draws
@@ -51,6 +52,7 @@ class Worlds:
         if tasks.shape != self.tasks.shape:
             raise ValueError(f"tasks must be {tuple(self.tasks.shape)}, got {tuple(tasks.shape)}")
         self.tasks = tasks.double().cpu()
+        self._task = self.tasks.numpy()
         self.engine.set_tasks(self.tasks)
 
     def reset(self, mask: Tensor | None = None, draws: Draws | None = None) -> Tensor:
@@ -84,8 +86,8 @@ class Worlds:
         exact = self.family.action_scale * action.numpy().astype(np.float64)
         np.minimum(exact, 1.0, out=exact)
         np.maximum(exact, -1.0, out=exact)
-        before, obs, applied = self.frame, self.obs, torch.from_numpy(exact)
-        shares = self._control(before, applied).numpy() if self._controls else exact
+        before, obs = self.frame, self.obs
+        shares = self._control(before, exact) if self._controls else exact
         control = self._half * shares
         control += self._centre
         failed = self._advance(control, None if mask is None else rows)
@@ -94,13 +96,13 @@ class Worlds:
         self._step += rows
         self.frame = after = self.engine.frame()
         next_obs = self._look()
-        reward = self.family.reward(before, applied, after, self.tasks).float()
+        reward = self.family.reward(before, exact, after, self._task).astype(np.float32)
         if mask is not None or failed.any():
-            valid = torch.from_numpy(rows & ~failed)
-            next_obs = torch.where(valid[:, None], next_obs, obs)
-            reward = torch.where(valid, reward, 0.0)
+            valid = rows & ~failed
+            next_obs = torch.where(torch.from_numpy(valid)[:, None], next_obs, obs)
+            reward[~valid] = 0.0
         if self.family.hold:
-            holds = self.family.holds(after, self.tasks).numpy() & ~failed
+            holds = self.family.holds(after, self._task) & ~failed
             self._held = np.where(rows, (self._held + 1) * holds, self._held)
         terminated = self._terminated(after, rows, failed)
         last = rows & (terminated | failed | (self._step >= self.family.horizon))
@@ -112,17 +114,17 @@ class Worlds:
                 self.frame = self._start(last)
                 self.obs = self._look()
         return Steps(
-            obs, action, reward, next_obs, torch.from_numpy(terminated), torch.from_numpy(last),
-            outcome,
+            obs, action, torch.from_numpy(reward), next_obs, torch.from_numpy(terminated),
+            torch.from_numpy(last), outcome,
         )
 
     # What is otherwise on a real arm (metarl.envs.sim2real).
 
     def _look(self) -> Tensor:
         """What the policy is told of the frame: (N, O)."""
-        return self.family.observe(self.frame).float()
+        return torch.from_numpy(self.family.observe(self.frame).astype(np.float32))
 
-    def _control(self, frame: Frame, action: Tensor) -> Tensor:
+    def _control(self, frame: Frame, action: Array) -> Array:
         """What the actuators get of an action, as shares of their ranges: (N, U)."""
         return self.family.control(frame, action)
 
@@ -133,23 +135,21 @@ class Worlds:
     def _terminated(self, frame: Frame, rows: np.ndarray, failed: np.ndarray) -> np.ndarray:
         if self._never_terminates:
             return np.zeros(self.rows, bool)
-        return self.family.terminated(frame).numpy() & rows & ~failed
+        return self.family.terminated(frame) & rows & ~failed
 
     def _outcome(self, frame: Frame, rows: np.ndarray) -> dict[str, Tensor]:
         """What the family measures at the end of an episode, NaN outside the masked rows."""
-        chosen = torch.from_numpy(rows)
-        outcome = self.family.outcome(frame, self.tasks)
+        outcome = self.family.outcome(frame, self._task)
         if self.family.hold:
-            held = torch.from_numpy(self._held >= self.family.hold)
-            outcome = {"success": held.double(), **outcome}
-        return {name: torch.where(chosen, value, torch.nan).float()
+            outcome = {"success": self._held >= self.family.hold, **outcome}
+        return {name: torch.from_numpy(np.where(rows, value, np.nan).astype(np.float32))
                 for name, value in outcome.items()}
 
     def _start(self, rows: np.ndarray) -> Frame:
         """Put the masked rows at the start of an episode; the new frame."""
         frame = self.engine.default_frame()
         random = Random(self._draws.only(torch.from_numpy(rows)), self._episode)
-        self.engine.reset(rows, self.family.reset(frame, self.tasks, random))
+        self.engine.reset(rows, self.family.reset(frame, self._task, random))
         self._step[rows] = self._held[rows] = 0
         return self.engine.frame()
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import mujoco
-import torch
-from torch import Tensor
+import numpy as np
 
+from metarl.envs.arrays import Array
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.family import Frame, Parameter, Random, Split, Start
 from metarl.envs.hopper_params import HopperParams
@@ -20,7 +20,7 @@ class Rounded(Parameter):
 
 class Loose(Parameter):
     def draw(self, u: float, v: float, split: Split) -> float:
-        return super().draw(torch.rand(()).item(), v, split)
+        return super().draw(np.random.default_rng().random(), v, split)
 
 
 def with_velocity(kind: type[Parameter]) -> tuple[Parameter, ...]:
@@ -46,50 +46,51 @@ class Undocumented(CheetahVel):
 class Fickle(HopperParams):
     def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
         super().variant(spec, task)
-        spec.body("torso").mass *= 1 + torch.rand(()).item()
+        spec.body("torso").mass *= 1 + np.random.default_rng().random()
 
 
 class Soft(CheetahVel):
-    def terminated(self, frame: Frame) -> Tensor:
+    def terminated(self, frame: Frame) -> Array:
         return frame.qpos[:, 1] * 0
 
 
 class Startless(CheetahVel):
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         return Start(frame.qpos[:1], frame.qvel)
 
 
 class Generous(CheetahVel):
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
-        return {"success": 2 * torch.ones(len(task))}
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
+        return {"success": 2 * np.ones(len(task))}
 
 
-LAST_TASK: dict[str, Tensor] = {}
+LAST_TASK: dict[str, Array] = {}
 
 
 class Whispering(CheetahVel):
     """Shows the task from the second observation on."""
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         LAST_TASK.clear()
         return super().reset(frame, task, random)
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         LAST_TASK["task"] = task
         return super().reward(before, action, after, task)
 
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         obs = super().observe(frame)
         return obs + LAST_TASK["task"] if LAST_TASK else obs
 
 
 class Dicey(CheetahVel):
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
-        return Start(frame.qpos + 0.1 * torch.rand(frame.qpos.shape), frame.qvel)
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
+        noise = np.random.default_rng().random(frame.qpos.shape)
+        return Start(frame.qpos + 0.1 * noise, frame.qvel)
 
 
 class Crowded(CheetahVel):
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         return super().observe(frame) * (1.0 if len(frame.qpos) < 16 else 1.001)
 
 
@@ -99,27 +100,27 @@ class Clocked(CheetahVel):
         spec.add_sensor(name="clock", type=mujoco.mjtSensor.mjSENS_CLOCK)
         return spec
 
-    def terminated(self, frame: Frame) -> Tensor:
+    def terminated(self, frame: Frame) -> Array:
         return frame.sensors["clock"][:, 0] >= self.horizon * self.control_step - 1e-6
 
 
-STARTS: dict[str, Tensor] = {}
+STARTS: dict[str, Array] = {}
 
 
 class Remembering(CheetahVel):
     """Takes the newest start of any row for the start of all."""
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         start = super().reset(frame, task, random)
         STARTS["x"] = start.qpos[:, 0]
         return start
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         return after.qpos[:, 0] - STARTS["x"]
 
 
 class Huge(CheetahVel):
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         return 1e12 * super().observe(frame)
 
 
@@ -151,35 +152,35 @@ class Away(Reach):
 
 
 class Easy(Reach):
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         distance = super().outcome(frame, task)["distance [m]"]
-        return {"success": (distance < 0.5).double()}
+        return {"success": distance < 0.5}
 
 
 class Shown(CheetahVel):
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         start = super().reset(frame, task, random)
         return replace(start, qvel=start.qvel + task[:, :1])
 
 
 class Mingled(CheetahVel):
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         obs = super().observe(frame)
         return obs - obs.mean(0)
 
 
 class Column(CheetahVel):
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         return super().reward(before, action, after, task)[:, None]
 
 
 class Fallen(CheetahVel):
-    def terminated(self, frame: Frame) -> Tensor:
-        return torch.ones(len(frame.qpos), dtype=torch.bool)
+    def terminated(self, frame: Frame) -> Array:
+        return np.ones(len(frame.qpos), bool)
 
 
 class Raising(CheetahVel):
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         return frame.sensors["flange"]
 
 
@@ -213,8 +214,8 @@ class Refusing(HopperParams):
 
 
 class Hopeless(CheetahVel):
-    def expert(self, frame: Frame, task: Tensor) -> Tensor:
-        return torch.zeros(len(task), 6)
+    def expert(self, frame: Frame, task: Array) -> Array:
+        return np.zeros((len(task), 6))
 
-    def outcome(self, frame: Frame, task: Tensor) -> dict[str, Tensor]:
-        return {"success": torch.zeros(len(task)).double()}
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
+        return {"success": np.zeros(len(task))}

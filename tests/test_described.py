@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mujoco
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -100,9 +101,8 @@ def varying(folder: Path, **vary: Any) -> Described:
 
 def frame(**sensors: list[float]) -> Frame:
     """Two rows in the same state: sensors as given."""
-    rows = {name: torch.tensor([values] * 2, dtype=torch.float64)
-            for name, values in sensors.items()}
-    return Frame(torch.zeros(2, 9).double(), torch.zeros(2, 8).double(), rows)
+    rows = {name: np.array([values] * 2, float) for name, values in sensors.items()}
+    return Frame(np.zeros((2, 9)), np.zeros((2, 8)), rows)
 
 
 @pytest.mark.parametrize(("terms", "value"), [
@@ -127,15 +127,15 @@ def test_the_reward_is_the_sum_that_was_written(
     success = {"sensor": "tip", "to": ["goal", 0, 0], "within": 1}
     made = family(folder, reward=terms, success=success)
     after = frame(tip=[3, 0, 4.3], puck=[3, 0, 0.3], speed=[1.5, 0, 0], angle=[-0.25])
-    action, task = torch.tensor([[0.6, -0.8]] * 2).double(), torch.tensor([[0.0], [1.0]]).double()
+    action, task = np.array([[0.6, -0.8]] * 2), np.array([[0.0], [1.0]])
     reward = made.reward(after, action, after, task)
     assert reward.shape == (2,) and reward[0].item() == pytest.approx(value)
 
 
 def test_each_row_is_rewarded_for_its_own_goal(folder: Path) -> None:
-    made, still = family(folder), torch.zeros(2, 2).double()
+    made, still = family(folder), np.zeros((2, 2))
     after = frame(tip=[0.25, 0, 0.3])
-    task = torch.tensor([[0.25], [1.0]]).double()
+    task = np.array([[0.25], [1.0]])
     assert made.reward(after, still, after, task).tolist() == [0.0, -0.75]
     assert made.marks({"goal": 0.75})["goal"] == pytest.approx((0.75, 0, 0.3))
 
@@ -146,7 +146,7 @@ def test_success_and_the_end_are_told_apart(folder: Path) -> None:
         terminate=[{"sensor": "puck", "axis": "z", "below": 0.3}, {"sensor": "angle", "above": 1}],
     )
     near = frame(tip=[0.05, 0, 0.3], puck=[0, 0, 0.5], angle=[0.5])
-    outcome = made.outcome(near, torch.tensor([[0.0], [1.0]]).double())
+    outcome = made.outcome(near, np.array([[0.0], [1.0]]))
     assert outcome["success"].tolist() == [1.0, 0.0]
     assert outcome["distance [m]"].tolist() == pytest.approx([0.05, 0.95])
     assert not made.terminated(near).any()
@@ -167,11 +167,11 @@ def test_an_episode_begins_at_the_keyframe_give_or_take_the_noise(folder: Path) 
     worlds.reset(draws=Draws.of(0, 0, 50))
     qpos, qvel = worlds.frame.qpos, worlds.frame.qvel
     for column, centre in ((0, 0.5), (1, 0.2)):  # slide [m], hinge [rad]
-        off = (qpos[:, column] - centre).abs()
+        off = abs(qpos[:, column] - centre)
         assert 0.05 < off.max() <= 0.1
     # The puck's place and quaternion have no noise: it would be pushed into the ground.
-    assert torch.equal(qpos[:, 2:], torch.tensor([0.0, 0, 1, 1, 0, 0, 0]).double().expand(50, -1))
-    assert 0.1 < (qvel[:, 0] - 0.1).abs().max() <= 0.2
+    assert (qpos[:, 2:] == [0, 0, 1, 1, 0, 0, 0]).all()
+    assert 0.1 < abs(qvel[:, 0] - 0.1).max() <= 0.2
 
 
 # What varies.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.envs.arrays import Array
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.engine import _ROW_FIELDS, BatchEngine, _field, derived
 from metarl.envs.family import (
@@ -31,7 +32,7 @@ def started(family: Family, tasks: torch.Tensor, threads: int = 2) -> tuple[Batc
     engine = BatchEngine(family, len(tasks), threads)
     engine.set_tasks(tasks)
     random = Random(Draws.of(0, 0, len(tasks)), 0)
-    start = family.reset(engine.default_frame(), tasks, random)
+    start = family.reset(engine.default_frame(), tasks.numpy(), random)
     engine.reset(np.ones(len(tasks), bool), start)
     return engine, start
 
@@ -44,8 +45,8 @@ def controls(engine: BatchEngine, steps: int) -> np.ndarray:
 
 def same(a: Frame, b: Frame) -> bool:
     return (
-        torch.equal(a.qpos, b.qpos) and torch.equal(a.qvel, b.qvel)
-        and all(torch.equal(a.sensors[name], b.sensors[name]) for name in a.sensors)
+        np.array_equal(a.qpos, b.qpos) and np.array_equal(a.qvel, b.qvel)
+        and all(np.array_equal(a.sensors[name], b.sensors[name]) for name in a.sensors)
     )
 
 
@@ -60,16 +61,15 @@ def test_a_cheetah_follows_gymnasiums_half_cheetah_bit_for_bit() -> None:
     env.reset(seed=3)
     data = env.unwrapped.data  # pyright: ignore
     engine = BatchEngine(CheetahVel(), 3)
-    qpos = torch.from_numpy(np.tile(data.qpos, (3, 1)))
-    qvel = torch.from_numpy(np.tile(data.qvel, (3, 1)))
-    engine.reset(np.ones(3, bool), Start(qpos, qvel))
+    start = Start(np.tile(data.qpos, (3, 1)), np.tile(data.qvel, (3, 1)))
+    engine.reset(np.ones(3, bool), start)
     actions = np.random.default_rng(0).uniform(-1, 1, (500, 6)).astype(np.float32)
     for action in actions:
         env.step(action)
         engine.step(np.tile(action, (3, 1)))
         frame = engine.frame()
-        assert np.array_equal(frame.qpos[1].numpy(), data.qpos)
-        assert np.array_equal(frame.qvel[1].numpy(), data.qvel)
+        assert np.array_equal(frame.qpos[1], data.qpos)
+        assert np.array_equal(frame.qvel[1], data.qvel)
     env.close()
 
 
@@ -93,12 +93,12 @@ def test_a_row_is_bit_for_bit_its_variant_compiled_alone(family: Family) -> None
     frame = engine.frame()
     for i, (model, data) in enumerate(zip(models, alone, strict=True)):
         assert differences(engine.row(i)[0], engine.compile(tasks[i])) == []
-        assert np.array_equal(frame.qpos[i].numpy(), data.qpos)
-        assert np.array_equal(frame.qvel[i].numpy(), data.qvel)
+        assert np.array_equal(frame.qpos[i], data.qpos)
+        assert np.array_equal(frame.qvel[i], data.qvel)
         mujoco.mj_forward(model, data)
         for name, values in frame.sensors.items():
             own = derived(data, name) if name in family.derived else data.sensor(name).data
-            assert np.array_equal(values[i].numpy(), own.ravel())
+            assert np.array_equal(values[i], own.ravel())
 
 
 def test_payload_damping_and_gain_each_change_what_the_arm_does() -> None:
@@ -106,13 +106,13 @@ def test_payload_damping_and_gain_each_change_what_the_arm_does() -> None:
     tasks = default_task(family).repeat(4, 1)
     tasks[1, 3], tasks[2, 4], tasks[3, 5] = 2.0, 2.0, 1.3
     engine, start = started(family, tasks)
-    engine.reset(np.ones(4, bool), Start(*(x[:1].expand(4, -1).contiguous() for x in (
+    engine.reset(np.ones(4, bool), Start(*(np.tile(x[:1], (4, 1)) for x in (
         start.qpos, start.qvel, start.qpos))))
     control = np.tile(controls(engine, 1)[0, :1], (4, 1))
     for _ in range(10):
         engine.step(control)
     ends = engine.frame().qpos
-    assert all(not torch.equal(ends[0], ends[i]) for i in (1, 2, 3))
+    assert all(not np.array_equal(ends[0], ends[i]) for i in (1, 2, 3))
 
 
 def test_a_thousand_task_changes_leave_no_trace(family: Family) -> None:
@@ -175,7 +175,7 @@ def test_a_masked_step_leaves_the_other_rows_alone(family: Family) -> None:
     assert np.array_equal(before[~mask], after[~mask])
     assert not (before[mask] == after[mask]).all(1).any()
     for name, values in engine.frame().sensors.items():
-        assert torch.equal(values[~mask], frame.sensors[name][~mask])
+        assert np.array_equal(values[~mask], frame.sensors[name][~mask])
 
 
 @dataclass(frozen=True)
@@ -209,15 +209,13 @@ class Slider(Family):
         if self.edit == "mass":
             spec.geom("ball").mass = -1.0
 
-    def reset(self, frame: Frame, task: torch.Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         return Start(frame.qpos, frame.qvel)
 
-    def observe(self, frame: Frame) -> torch.Tensor:
+    def observe(self, frame: Frame) -> Array:
         return frame.qvel
 
-    def reward(
-        self, before: Frame, action: torch.Tensor, after: Frame, task: torch.Tensor
-    ) -> torch.Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         return after.qvel[:, 0]
 
 

@@ -165,10 +165,10 @@ def test_a_radius_on_a_disc_is_drawn_by_area() -> None:
 
 def test_a_reset_starts_in_a_state_of_the_models_shape(family: Family) -> None:
     engine = BatchEngine(family, 8)
-    task = default_task(family).expand(8, -1)
+    task = default_task(family).expand(8, -1).numpy()
     start = family.reset(engine.default_frame(), task, Random(Draws.of(0, 0, 8), 0))
     assert start.qpos.shape == (8, engine.model.nq) and start.qvel.shape == (8, engine.model.nv)
-    assert start.qpos.dtype == start.qvel.dtype == torch.float64
+    assert start.qpos.dtype == start.qvel.dtype == np.float64
     assert (start.act is None) == (engine.model.na == 0)
 
 
@@ -198,42 +198,42 @@ def test_a_family_counts_whole_substeps(family: Family) -> None:
 
 
 def cheetahs(x: list[float]) -> Frame:
-    qpos = torch.zeros(len(x), 9).double()
-    qpos[:, 0] = torch.tensor(x)
-    return Frame(qpos, torch.zeros(len(x), 9).double(), {})
+    qpos = np.zeros((len(x), 9))
+    qpos[:, 0] = x
+    return Frame(qpos, np.zeros((len(x), 9)), {})
 
 
 def test_the_cheetahs_reward_is_its_distance_from_the_target_speed_less_the_effort() -> None:
     # From 0 to 0.1 m and from 1 to 0.95 m in 0.05 s: 2 m/s and -1 m/s; the target is 1.5 m/s.
     # Six actions of 0.5 cost 0.05 x 6 x 0.25 = 0.075.
     # -|2 - 1.5| - 0.075 = -0.575 and -|-1 - 1.5| - 0.075 = -2.575
-    task = torch.full((2, 1), 1.5).double()
-    action = torch.full((2, 6), 0.5).double()
+    task = np.full((2, 1), 1.5)
+    action = np.full((2, 6), 0.5)
     reward = CheetahVel().reward(cheetahs([0.0, 1.0]), action, cheetahs([0.1, 0.95]), task)
     assert reward.tolist() == pytest.approx([-0.575, -2.575])
 
 
 def test_a_cheetah_told_to_go_backward_earns_its_backward_speed_less_the_effort() -> None:
     # From 0 to -0.1 m in 0.05 s: -2 m/s; six actions of 0.5 cost 0.075: 2 - 0.075 and -2 - 0.075.
-    task = torch.tensor([[-1.0], [1.0]]).double()
-    action = torch.full((2, 6), 0.5).double()
+    task = np.array([[-1.0], [1.0]])
+    action = np.full((2, 6), 0.5)
     reward = CheetahDir().reward(cheetahs([0.0] * 2), action, cheetahs([-0.1] * 2), task)
     assert reward.tolist() == pytest.approx([1.925, -2.075])
 
 
 def test_a_cheetah_starts_within_a_tenth_of_its_pose() -> None:
     frame = cheetahs([0.0] * 500)
-    start = CheetahVel().reset(frame, torch.zeros(500, 1), Random(Draws.of(0, 0, 500), 0))
-    assert 0.099 < start.qpos.abs().max() <= 0.1  # U(-0.1, 0.1)
-    assert start.qvel.std().item() == pytest.approx(0.1, rel=0.05)  # N(0, 0.1)
-    assert abs(start.qvel.mean().item()) < 0.01
+    start = CheetahVel().reset(frame, np.zeros((500, 1)), Random(Draws.of(0, 0, 500), 0))
+    assert 0.099 < abs(start.qpos).max() <= 0.1  # U(-0.1, 0.1)
+    assert start.qvel.std() == pytest.approx(0.1, rel=0.05)  # N(0, 0.1)
+    assert abs(start.qvel.mean()) < 0.01
 
 
 def test_a_cheetah_sees_all_but_its_place_unless_asked() -> None:
     assert Worlds(CheetahVel(), 1).shapes.obs == 17
     classic = Worlds(CheetahVel(classic_observation=True), 1)
     assert classic.shapes.obs == 20
-    assert classic.obs[0, 17] == classic.frame.qpos[0, 0].float()
+    assert classic.obs[0, 17].item() == np.float32(classic.frame.qpos[0, 0])
 
 
 def test_a_cheetah_is_driven_every_fifth_timestep_of_a_hundredth_of_a_second() -> None:
@@ -246,16 +246,16 @@ def test_a_cheetah_is_driven_every_fifth_timestep_of_a_hundredth_of_a_second() -
 
 
 def ants(places: list[tuple[float, float]], height: float = 0.6) -> Frame:
-    qpos = torch.zeros(len(places), 15).double()
-    qpos[:, :2], qpos[:, 2] = torch.tensor(places), height
-    return Frame(qpos, torch.zeros(len(places), 14).double(), {})
+    qpos = np.zeros((len(places), 15))
+    qpos[:, :2], qpos[:, 2] = places, height
+    return Frame(qpos, np.zeros((len(places), 14)), {})
 
 
 def test_an_ant_earns_its_speed_along_the_direction_one_for_being_alive_less_the_effort() -> None:
     # (0.1, 0.05) m in 0.05 s: (2, 1) m/s. Forward: 2; backward: -2; to the left: 1.
     # Eight motors at 0.5 cost 0.5 x 8 x 0.25 = 1.
-    task = torch.tensor([[0.0], [math.pi], [math.pi / 2]]).double()
-    action = torch.full((3, 8), 0.5).double()
+    task = np.array([[0.0], [math.pi], [math.pi / 2]])
+    action = np.full((3, 8), 0.5)
     reward = AntDir().reward(ants([(0, 0)] * 3), action, ants([(0.1, 0.05)] * 3), task)
     assert reward.tolist() == pytest.approx([2.0, -2.0, 1.0])
 
@@ -275,9 +275,9 @@ def test_an_ant_has_fallen_below_20_cm_or_above_a_metre() -> None:
 
 def test_an_ants_distance_from_its_goal_is_paid_along_the_axes_and_measured_straight() -> None:
     # The goal 5 m away at atan2(4, 3): (3, 4). From (0, 1): |3| + |3| = 6, straight sqrt(18).
-    task = torch.tensor([[math.atan2(4, 3), 5.0]]).double()
+    task = np.array([[math.atan2(4, 3), 5.0]])
     after = ants([(0, 1)])
-    action = torch.full((1, 8), 0.5).double()  # costs 0.1 x 8 x 0.25 = 0.2
+    action = np.full((1, 8), 0.5)  # costs 0.1 x 8 x 0.25 = 0.2
     assert AntGoal().reward(after, action, after, task).item() == pytest.approx(-6.2)
     assert AntGoal().outcome(after, task)["distance [m]"].item() == pytest.approx(18**0.5)
 
@@ -299,9 +299,9 @@ def test_the_ant_moves_as_gymnasiums_does() -> None:
 
 
 def planar(family: Planar, x: float, z: float = 1.25, pitch: float = 0.0) -> Frame:
-    qpos = torch.zeros(1, 6 + 3 * (len(family.legs) - 1)).double()
-    qpos[0, :3] = torch.tensor([x, z, pitch])
-    return Frame(qpos, torch.zeros_like(qpos), {})
+    qpos = np.zeros((1, 6 + 3 * (len(family.legs) - 1)))
+    qpos[0, :3] = x, z, pitch
+    return Frame(qpos, np.zeros_like(qpos), {})
 
 
 PLANAR = pytest.mark.parametrize("planar_family", [HopperParams(), WalkerParams()])
@@ -312,7 +312,7 @@ def test_a_planar_robot_earns_its_speed_and_one_for_being_alive(planar_family: P
     # 0.032 m in 0.016 s: 2 m/s; motors at 0.5 each cost 0.001 x 0.25.
     motors = 3 * len(planar_family.legs)
     before, after = planar(planar_family, 0.0), planar(planar_family, 0.032)
-    action, task = torch.full((1, motors), 0.5).double(), torch.ones(1, 1).double()
+    action, task = np.full((1, motors), 0.5), np.ones((1, 1))
     reward = planar_family.reward(before, action, after, task)
     assert reward.item() == pytest.approx(2 + 1 - 0.001 * 0.25 * motors)
 
@@ -399,30 +399,30 @@ def test_the_arms_reward_grows_steeply_close_to_the_goal() -> None:
     # Flange at (0.5, 0, 0.4), goal at (0.5, 0.3, 0.4): 0.3 m; actions of 0.5: mean square 0.25.
     # -5 x 0.3 - 0.5 ln(0.31) - 0.05 x 0.25 = -1.5 + 0.5855915 - 0.0125 = -0.9269085
     # At the goal: -0.5 ln(0.01) - 0.0125 = 2.3025851 - 0.0125 = 2.2900851
-    task = torch.tensor([[0.5, 0.3, 0.4, 1, 1, 1], [0.5, 0.0, 0.4, 1, 1, 1]]).double()
+    task = np.array([[0.5, 0.3, 0.4, 1, 1, 1], [0.5, 0.0, 0.4, 1, 1, 1]])
     after = flanges([[0.5, 0.0, 0.4]] * 2)
-    reward = Reach().reward(after, torch.full((2, 7), 0.5).double(), after, task)
+    reward = Reach().reward(after, np.full((2, 7), 0.5), after, task)
     assert reward.tolist() == pytest.approx([-0.9269085, 2.2900851], abs=1e-6)
 
 
 def test_the_arm_succeeds_within_two_centimetres() -> None:
-    task = torch.tensor([[0.5, 0.0, 0.4, 1, 1, 1]] * 2).double()
+    task = np.array([[0.5, 0.0, 0.4, 1, 1, 1]] * 2)
     outcome = Reach().outcome(flanges([[0.5, 0.019, 0.4], [0.5, 0.0, 0.421]]), task)
     assert outcome["success"].tolist() == [1.0, 0.0]
     assert outcome["distance [m]"].tolist() == pytest.approx([0.019, 0.021])
 
 
 def flanges(places: list[list[float]]) -> Frame:
-    zeros = torch.zeros(len(places), 7).double()
-    return Frame(zeros, zeros, {"flange": torch.tensor(places).double()})
+    zeros = np.zeros((len(places), 7))
+    return Frame(zeros, zeros, {"flange": np.array(places)})
 
 
 def test_the_arm_starts_at_rest_close_to_home_with_its_servos_there() -> None:
     frame = flanges([[0.0, 0.0, 0.0]] * 300)
-    start = Reach().reset(frame, torch.zeros(300, 6), Random(Draws.of(0, 0, 300), 0))
-    away = (start.qpos - torch.tensor(ARMS["fr3"].home).double()).abs().max()
+    start = Reach().reset(frame, np.zeros((300, 6)), Random(Draws.of(0, 0, 300), 0))
+    away = abs(start.qpos - np.array(ARMS["fr3"].home)).max()
     assert 0.049 < away <= 0.05  # U(-0.05, 0.05)
-    assert start.act is not None and torch.equal(start.act, start.qpos)
+    assert start.act is not None and np.array_equal(start.act, start.qpos)
     assert not start.qvel.any()
 
 

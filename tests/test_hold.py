@@ -6,6 +6,7 @@ import mujoco
 import torch
 from torch import Tensor
 
+from metarl.envs.arrays import Array
 from metarl.envs.contract import verdicts
 from metarl.envs.family import Family, Frame, Parameter, Random, Start
 from metarl.envs.worlds import Worlds
@@ -37,16 +38,16 @@ class Forward(Family):
         spec.option.timestep = 0.01
         return spec
 
-    def reset(self, frame: Frame, task: Tensor, random: Random) -> Start:
+    def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         return Start(frame.qpos, frame.qvel)
 
-    def observe(self, frame: Frame) -> Tensor:
+    def observe(self, frame: Frame) -> Array:
         return frame.qvel
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         return after.qvel[:, 0]
 
-    def holds(self, frame: Frame, task: Tensor) -> Tensor:
+    def holds(self, frame: Frame, task: Array) -> Array:
         return frame.qvel[:, 0] > 0
 
 
@@ -93,7 +94,7 @@ def test_a_row_outside_the_mask_keeps_its_count() -> None:
 
 def test_the_contract_asks_for_one_truth_a_row() -> None:
     class Flat(Forward):
-        def holds(self, frame: Frame, task: Tensor) -> Tensor:
+        def holds(self, frame: Frame, task: Array) -> Array:
             return frame.qvel > 0
 
     problems = [verdict.problem for verdict in verdicts(Flat()) if verdict.problem]

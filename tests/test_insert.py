@@ -101,12 +101,12 @@ def test_a_peg_weighs_the_same_whatever_its_shape() -> None:
 
 def tips(places: list[tuple[float, float, float]], family: Insert, push: float = 0.0) -> Frame:
     """The tip off the told place [mm]; the table pushes the peg up with `push` [N]."""
-    told = torch.tensor(family.place(0, 0, 0)).double()
-    zeros = torch.zeros(len(places), 3).double()
+    told = np.array(family.place(0, 0, 0))
+    zeros = np.zeros((len(places), 3))
     # The hand holds the weight, less what the table bears.
     weight = 0.1 * family.body.scale * 9.81
-    force = torch.tensor([0.0, 0.0, weight - push]).double().expand(len(places), 3)
-    place = told + 1e-3 * torch.tensor(places).double()
+    force = np.tile([0.0, 0.0, weight - push], (len(places), 1))
+    place = told + 1e-3 * np.array(places)
     return Frame(zeros, zeros, {"tip": place, "tip_velocity": zeros, "force": force,
                                 "torque": zeros})
 
@@ -123,7 +123,7 @@ def test_the_reward_counts_the_way_to_the_true_hole_and_the_load() -> None:
     for family, share in ((Insert(), 1.0), (Insert(arm="so101"), 0.5)):
         task = told(family, offset_x=3, offset_y=4)
         after = tips([(3.0, 0.0, 10 * share)], family, push=10 * share)
-        reward = family.reward(after, torch.zeros(1, 3), after, task)
+        reward = family.reward(after, np.zeros((1, 3)), after, task.numpy())
         assert reward.item() == pytest.approx(-0.6007462, abs=1e-6)
 
 
@@ -132,7 +132,7 @@ def test_success_is_four_fifths_of_the_depth_in_the_hole_and_not_beside_the_bloc
     family = Insert()
     places = [(10.0, 0.0, 4.9), (10.0, 0.0, 5.1), (22.0, 0.0, 0.0), (23.0, 0.0, 0.0),
               (10.0, 0.0, 40.0)]
-    task = told(family, offset_x=10, offset_y=0).expand(len(places), -1)
+    task = told(family, offset_x=10, offset_y=0).expand(len(places), -1).numpy()
     outcome = family.outcome(tips(places, family), task)
     assert outcome["success"].tolist() == [1, 0, 1, 0, 0]
     assert outcome["depth [m]"].tolist() == pytest.approx([0.0201, 0.0199, 0.025, 0, 0])
@@ -162,9 +162,9 @@ def begun(family: Insert, tasks: Tensor) -> Worlds:
     return worlds
 
 
-def off(worlds: Worlds, family: Insert) -> Tensor:
+def off(worlds: Worlds, family: Insert) -> np.ndarray:
     """The tip off the told place (N, 3) [mm]."""
-    return 1e3 * (worlds.frame.sensors["tip"] - torch.tensor(family.place(0, 0, 0)))
+    return 1e3 * (worlds.frame.sensors["tip"] - family.place(0, 0, 0))
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -197,14 +197,11 @@ def test_a_peg_that_slides_over_the_block_falls_into_the_hole(arm: ArmName) -> N
     top = 25 * family.body.scale
     for step in range(240):
         x, y, z = off(worlds, family).T
-        sliding = torch.full_like(x, step >= 60)
-        wanted = torch.stack([
-            torch.where(sliding > 0, 10, 4 * (-20 - x)), -4 * y,
-            torch.where(sliding > 0, -5, 4 * (top + 4 - z)),
-        ], 1)  # mm/s
-        worlds.step((wanted / 40).float(), autoreset=False)
+        ahead, down = (x * 0 + 10, z * 0 - 5) if step >= 60 else (4 * (-20 - x), 4 * (top + 4 - z))
+        wanted = np.stack([ahead, -4 * y, down], 1)  # mm/s
+        worlds.step(torch.from_numpy(wanted / 40), autoreset=False)
     assert (off(worlds, family)[:, 2] < 1).all()
-    assert (off(worlds, family)[:, 0] - 10).abs().max() < 3
+    assert abs(off(worlds, family)[:, 0] - 10).max() < 3
 
 
 def test_a_touching_row_is_bit_for_bit_its_variant_compiled_alone() -> None:
@@ -217,13 +214,13 @@ def test_a_touching_row_is_bit_for_bit_its_variant_compiled_alone() -> None:
         data.qpos = data.act = worlds.frame.qpos[i]
     action, touched = torch.tensor([[0.3, 0.2, -1.0]]).expand(3, 3), torch.zeros(3)
     for _ in range(60):
-        control = family.control(worlds.frame, action.double()).numpy()
+        control = family.control(worlds.frame, action.double().numpy())
         worlds.step(action, autoreset=False)
         for i, (model, data) in enumerate(zip(models, alone, strict=True)):
             data.ctrl = control[i] * model.actuator_ctrlrange[:, 1]
             mujoco.mj_step(model, data, worlds.engine.substeps)
             touched[i] += data.ncon
-            assert np.array_equal(worlds.frame.qpos[i].numpy(), data.qpos)
+            assert np.array_equal(worlds.frame.qpos[i], data.qpos)
     assert touched.all()
 
 
@@ -239,7 +236,7 @@ def test_the_scripted_arm_inserts_what_it_is_told_about_and_fails_blind(arm: Arm
         def act(self, obs, belief, noise):
             believed = worlds.tasks.clone()
             believed[:, :2] = 0  # the hole is where it was told
-            return family.expert(worlds.frame, believed).float()
+            return torch.from_numpy(family.expert(worlds.frame, believed.numpy())).float()
 
     assert evaluate(worlds, Blind(worlds), tasks, 1, seed=0).outcomes["success"].mean() < 0.2
 

@@ -21,18 +21,18 @@ from metarl.randomness import Draws
 EACH_ARM = pytest.mark.parametrize("arm", list(ARMS))
 # A box with half of its width 0.025 m (half of its height: 0.015 m), of 0.5 kg and friction 0.5: a
 # grip of 0.5 x 9.81 / (2 x 0.5) = 4.905 N just holds it.
-TASK = torch.tensor([[0.0, 0.025, 0.5, 0.0, 0.0, 0.5]]).double()
+TASK = np.array([[0.0, 0.025, 0.5, 0.0, 0.0, 0.5]])
 
 
 def frames(tip: list[float], raised: list[float], grip: list[float]) -> Frame:
     """Tips above an object by `tip` metres from its middle, which is `raised` above its rest."""
-    zeros = torch.zeros(len(tip), 3).double()
-    place = zeros.clone()
-    place[:, 2] = torch.tensor(raised)
-    above = place + torch.tensor([0.0, 0.0, 0.015])
-    above[:, 2] += torch.tensor(tip)
+    zeros = np.zeros((len(tip), 3))
+    place = zeros.copy()
+    place[:, 2] = raised
+    above = place.copy()
+    above[:, 2] += np.array(tip) + 0.015
     return Frame(zeros, zeros, {"tip": above, "object": place,
-                                "grip": -torch.tensor(grip).double()[:, None]})
+                                "grip": -np.array(grip)[:, None]})
 
 
 def started(family: Lift, tasks: Tensor) -> Worlds:
@@ -50,16 +50,16 @@ def test_the_reward_is_for_coming_near_squeezing_and_raising() -> None:
     # of it, which is 1.2 of what is gentle: 1 - 0.2 more; 3 of the 6 cm: 4 x 0.5 more.
     after = frames([0.1, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.03],
                    [0.0, 2.4525, 3 * 4.905, 4.905])
-    task = TASK.expand(4, -1)
-    reward = Lift().reward(after, torch.zeros(4, 5), after, task)
+    task = TASK.repeat(4, 0)
+    reward = Lift().reward(after, np.zeros((4, 5)), after, task)
     assert reward.tolist() == pytest.approx([0.2384058, 1.5, 1.8, 4.0])
-    assert Lift(gentle=False).reward(after, torch.zeros(4, 5), after, task)[2].item() == (
+    assert Lift(gentle=False).reward(after, np.zeros((4, 5)), after, task)[2].item() == (
         pytest.approx(2.0))
 
 
 def test_it_holds_above_6_cm_with_less_than_two_and_a_half_times_the_force_needed() -> None:
     after = frames([0.0] * 4, [0.059, 0.061, 0.061, 0.061], [5.0, 5.0, 12.2, 12.3])
-    task = TASK.expand(4, -1)  # 2.5 x 4.905 = 12.2625 N
+    task = TASK.repeat(4, 0)  # 2.5 x 4.905 = 12.2625 N
     assert Lift().holds(after, task).tolist() == [False, True, True, False]
     assert Lift(gentle=False).holds(after, task).tolist() == [False, True, True, True]
     assert Lift().hold * Lift().control_step == 0.5  # s
@@ -67,7 +67,7 @@ def test_it_holds_above_6_cm_with_less_than_two_and_a_half_times_the_force_neede
 
 def test_the_small_arm_lifts_half_as_high() -> None:
     after = frames([0.0] * 2, [0.029, 0.031], [5.0] * 2)
-    assert Lift(arm="so101").holds(after, TASK.expand(2, -1)).tolist() == [False, True]
+    assert Lift(arm="so101").holds(after, TASK.repeat(2, 0)).tolist() == [False, True]
 
 
 # What is seen.
@@ -76,14 +76,15 @@ def test_the_small_arm_lifts_half_as_high() -> None:
 def test_every_object_rests_at_height_zero_whatever_its_size() -> None:
     worlds = started(Lift(), sample_tasks(Lift(), "ood", 14))
     assert (worlds.frame.sensors["object"][:, 2] == 0).all()
-    assert len(worlds.frame.qpos[:, 11].unique()) > 2  # 7 joints, 2 fingers, x, y: its real height
+    heights = worlds.frame.qpos[:, 11]  # after 7 joints, 2 fingers, x and y
+    assert len(np.unique(heights)) > 2
 
 
 def test_the_heading_of_an_object_is_found_however_it_has_rolled() -> None:
     # Turned by 90 degrees about the vertical after rolling by 120 about its own y, of s = sin 120:
     # x = (-0.5, 0, -s), turned: (0, -0.5, -s); z = (s, 0, -0.5), turned: (0, s, -0.5).
     s = math.sqrt(0.75)
-    x, z = torch.tensor([[0.0, -0.5, -s]]), torch.tensor([[0.0, s, -0.5]])
+    x, z = np.array([[0.0, -0.5, -s]]), np.array([[0.0, s, -0.5]])
     assert _heading(x, z).item() == pytest.approx(math.pi / 2)
 
 
@@ -93,7 +94,7 @@ def test_the_heading_of_an_object_is_found_however_it_has_rolled() -> None:
 @EACH_ARM
 def test_the_fingers_close_across_the_arm_and_point_down_at_the_start(arm: ArmName) -> None:
     sensors = started(Lift(arm=arm), default_task(Lift(arm=arm))[None]).frame.sensors
-    assert sensors["closing"][0].abs().tolist() == pytest.approx([0, 1, 0], abs=0.04)
+    assert abs(sensors["closing"][0]).tolist() == pytest.approx([0, 1, 0], abs=0.04)
     assert sensors["opening"].item() == pytest.approx(0.078 * ARMS[arm].scale)
     assert sensors["tip"][0, 2].item() == pytest.approx(0.1 * ARMS[arm].scale, abs=0.01)
 
@@ -109,7 +110,7 @@ def test_every_object_fits_between_the_open_fingers_with_half_a_centimetre_to_ea
 
 def test_one_command_moves_both_fingers_alike_and_an_object_between_them_stops_them() -> None:
     family = Lift()
-    worlds = started(family, TASK)
+    worlds = started(family, torch.from_numpy(TASK))
     model, data = worlds.engine.row(0)
     drive, fingers = model.actuator("gripper").id, [7, 8]
     assert model.actuator_ctrlrange[drive].tolist() == [-CLOSING, CLOSING]
@@ -155,7 +156,7 @@ def test_a_guard_stops_the_fingers_just_above_the_table(arm: ArmName) -> None:
 
 def test_fingers_that_slip_off_an_object_meet_the_table() -> None:
     family = Lift()
-    worlds = started(family, TASK)
+    worlds = started(family, torch.from_numpy(TASK))
     tip = worlds.frame.sensors["tip"][0]
     # Under one finger, which presses on it with ever more force until it slips off.
     worlds.engine._qpos[0, 9:11] = [float(tip[0]), float(tip[1]) + 0.05]
@@ -169,18 +170,18 @@ def test_fingers_that_slip_off_an_object_meet_the_table() -> None:
 
 def frame_of(heading: float, closing: float) -> Frame:
     """An object at (1, 2) with a heading, under a gripper that closes along an angle [rad]."""
-    def axis(angle: float) -> Tensor:
-        return torch.tensor([[math.cos(angle), math.sin(angle), 0.0]]).double()
+    def axis(angle: float) -> np.ndarray:
+        return np.array([[math.cos(angle), math.sin(angle), 0.0]])
 
     return Frame(axis(0), axis(0), {
-        "object": torch.tensor([[1.0, 2.0, 0.0]]).double(), "object_x": axis(heading),
-        "object_z": torch.tensor([[0.0, 0.0, 1.0]]).double(), "closing": axis(closing),
+        "object": np.array([[1.0, 2.0, 0.0]]), "object_x": axis(heading),
+        "object_z": np.array([[0.0, 0.0, 1.0]]), "closing": axis(closing),
     })
 
 
 def test_the_expert_turns_to_the_nearest_good_grasp() -> None:
     # The gripper closes along 90 degrees; half of the width is 0.1 m.
-    half = torch.tensor([0.1]).double()
+    half = np.array([0.1])
     cases = [
         # At 30 degrees a box can be held along 30 and 120: 30 further, at its middle.
         ("box", 30, 30, (1.0, 2.0)),
@@ -196,7 +197,7 @@ def test_the_expert_turns_to_the_nearest_good_grasp() -> None:
     ]
     for shape, heading, turn, place in cases:
         frame = frame_of(math.radians(heading), math.radians(90))
-        goal, left = _grasp(frame, torch.tensor([SHAPES.index(shape)]), half)
+        goal, left = _grasp(frame, np.array([SHAPES.index(shape)]), half)
         assert math.degrees(left.item()) == pytest.approx(turn), shape
         assert goal[0].tolist() == pytest.approx(place), shape
 
@@ -212,10 +213,10 @@ def test_the_expert_lifts_every_shape_with_every_arm(arm: ArmName) -> None:
 
 def test_the_expert_squeezes_as_much_as_mass_and_friction_ask_for() -> None:
     family = Lift()
-    worlds = started(family, TASK)
+    worlds = started(family, torch.from_numpy(TASK))
     for _ in range(family.horizon):
-        worlds.step(family.expert(worlds.frame, worlds.tasks).float(), autoreset=False)
-    grip = family.outcome(worlds.frame, worlds.tasks)["grip [N]"]
+        worlds.step(torch.from_numpy(family.expert(worlds.frame, TASK)), autoreset=False)
+    grip = family.outcome(worlds.frame, TASK)["grip [N]"]
     assert grip.item() == pytest.approx(0.84 * 2.5 * 4.905, rel=0.02)
 
 
@@ -224,19 +225,20 @@ def test_a_policy_that_is_not_told_the_task_grips_too_hard_or_lets_go() -> None:
     train, ood = sample_tasks(family, "train", 28), sample_tasks(family, "ood", 14)
     for tasks, most in ((train, 0.6), (ood, 0.1)):
         worlds = started(family, tasks)
-        guess, success = default_task(family).expand(len(tasks), -1), torch.zeros(len(tasks))
+        guess, success = default_task(family)[None].numpy(), torch.zeros(len(tasks))
+        guess = guess.repeat(len(tasks), 0)
         for _ in range(family.horizon):
-            action = family.expert(worlds.frame, guess).float()
+            action = torch.from_numpy(family.expert(worlds.frame, guess))
             success = worlds.step(action, autoreset=False).outcome.get("success", success)
         assert success.mean() <= most
 
 
 def test_what_is_held_does_not_creep_out_of_the_fingers() -> None:
     family = Lift()
-    worlds = started(family, TASK)
+    worlds = started(family, torch.from_numpy(TASK))
     heights = []
     for _ in range(family.horizon):
-        worlds.step(family.expert(worlds.frame, worlds.tasks).float(), autoreset=False)
+        worlds.step(torch.from_numpy(family.expert(worlds.frame, TASK)), autoreset=False)
         sensors = worlds.frame.sensors
         heights.append((sensors["tip"] - sensors["object"])[0, 2].item())
     held = np.array(heights[-40:])  # 2 s

@@ -79,7 +79,7 @@ def test_sizes_come_in_steps_of_the_meshes() -> None:
     assert round_size(0.0162, 0.5) == pytest.approx(0.01625)
     assert round_size(1.0, 1.0) == pytest.approx(0.055)
     # Resting, the middle is 0.6 of half of the rounded width high.
-    heights = resting_heights(torch.tensor([0.0311, 0.0314, 1.0]).double(), 1.0)
+    heights = resting_heights(np.array([0.0311, 0.0314, 1.0]), 1.0)
     assert heights.tolist() == pytest.approx([0.018, 0.0195, 0.033])
 
 
@@ -103,10 +103,10 @@ def test_a_shape_is_asked_for_by_its_name() -> None:
 
 
 def frame(place: tuple[float, float], tip: tuple[float, float]) -> Frame:
-    def sensor(x: float, y: float) -> torch.Tensor:
-        return torch.tensor([[x, y, 0.02]], dtype=torch.float64)
+    def sensor(x: float, y: float) -> np.ndarray:
+        return np.array([[x, y, 0.02]])
 
-    zeros = torch.zeros(1, 14, dtype=torch.float64)
+    zeros = np.zeros((1, 14))
     return Frame(zeros, zeros, {"object": sensor(*place), "tip": sensor(*tip)})
 
 
@@ -114,19 +114,19 @@ def test_the_reward_of_pushing_counts_both_distances() -> None:
     # The object 0.1 m from its goal, the stick 0.05 m from the object:
     # -5 x 0.1 - 0.5 ln(0.11) - 0.05 = -0.5 + 1.1036375 - 0.05 = 0.5536375
     family = Push()
-    task = default_task(family)[None]
+    task = default_task(family)[None].numpy()
     task[0, 0], task[0, 1] = 0.6, 0.1
     after = frame((0.6, 0.0), (0.55, 0.0))
-    reward = family.reward(after, torch.zeros(1, 2), after, task)
+    reward = family.reward(after, np.zeros((1, 2)), after, task)
     assert reward.item() == pytest.approx(0.5536375, abs=1e-6)
 
 
 def test_an_arm_half_as_large_is_judged_by_half_the_distances() -> None:
     family = Push(arm="so101")
-    task = default_task(family)[None]
+    task = default_task(family)[None].numpy()
     task[0, 0], task[0, 1] = 0.25, 0.05
     after = frame((0.25, 0.0), (0.225, 0.0))  # 0.05 and 0.025 m: as above
-    assert family.reward(after, torch.zeros(1, 2), after, task).item() == pytest.approx(
+    assert family.reward(after, np.zeros((1, 2)), after, task).item() == pytest.approx(
         0.5536375, abs=1e-6)
     for y, success in ((0.036, 1.0), (0.034, 0.0)):  # 1.4 and 1.6 cm from the goal, within 1.5 cm
         outcome = family.outcome(frame((0.25, y), (0.0, 0.0)), task)
@@ -135,7 +135,7 @@ def test_an_arm_half_as_large_is_judged_by_half_the_distances() -> None:
 
 def test_a_tool_is_never_told_to_move_faster_than_a_quarter_of_a_metre_a_second() -> None:
     # (1, 1) x 0.25 m/s is 0.354 m/s long, and is slowed down to 0.25 along the same direction.
-    slowed = limited(torch.tensor([[0.25, 0.25], [0.1, 0.0]]))
+    slowed = limited(np.array([[0.25, 0.25], [0.1, 0.0]]))
     assert slowed[0].tolist() == pytest.approx([0.25 / math.sqrt(2)] * 2)
     assert slowed[1].tolist() == pytest.approx([0.1, 0.0])
 
@@ -143,7 +143,7 @@ def test_a_tool_is_never_told_to_move_faster_than_a_quarter_of_a_metre_a_second(
 def test_the_heading_of_a_body_turned_by_sixty_degrees_and_leaning() -> None:
     # Its x axis, raised by 30 degrees: (cos 60, sin 60) cos 30 in the plane, sin 30 upward.
     lean = math.cos(math.radians(30))
-    turned = heading(torch.tensor([[0.5 * lean, math.sqrt(0.75) * lean, 0.5]]))
+    turned = heading(np.array([[0.5 * lean, math.sqrt(0.75) * lean, 0.5]]))
     assert turned[0].tolist() == pytest.approx([0.5, math.sqrt(0.75)])
 
 
@@ -157,8 +157,7 @@ def test_the_scripted_arm_pushes_what_it_is_told_about_and_fails_blind(arm: ArmN
 
     class Blind(Expert):
         def act(self, obs, belief, noise):
-            told = default_task(family).expand(len(tasks), -1)
-            action = family.expert(worlds.frame, told)
-            return action.float()
+            told = default_task(family).expand(len(tasks), -1).numpy()
+            return torch.from_numpy(family.expert(worlds.frame, told)).float()
 
     assert evaluate(worlds, Blind(worlds), tasks, 1, seed=0).outcomes["success"].mean() < 0.3

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import metarl
 from experiments.record import record
 from metarl.agent import Agent
+from metarl.envs.arrays import Array
 from metarl.envs.family import Frame, draw_task
 from metarl.envs.reach import Reach
 from metarl.evaluate import EVALUATION
@@ -43,7 +43,7 @@ _KINDS = ("sound", "goal moved", "reward flipped")
 class Flipped(Reach):
     """Whoever wired the reward mistook its sign."""
 
-    def reward(self, before: Frame, action: Tensor, after: Frame, task: Tensor) -> Tensor:
+    def reward(self, before: Frame, action: Array, after: Frame, task: Array) -> Array:
         return -super().reward(before, action, after, task)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-import torch
 
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import Family, Frame, Start
@@ -76,13 +75,13 @@ class Measured:
             raise ArmError("the arm measures what is not finite")
         frame = self.engine.default_frame()
         qpos, qvel = frame.qpos, frame.qvel
-        qpos[0, self.joints] = torch.from_numpy(state.q)
-        qvel[0, self.dofs] = torch.from_numpy(state.dq / speed)
+        qpos[0, self.joints] = state.q
+        qvel[0, self.dofs] = state.dq / speed
         for name, at in self.objects.items():
             pose = None if sighting is None else sighting.poses.get(name)
             if pose is None or pose.shape != (7,) or not np.isfinite(pose).all():
                 raise ArmError(f"perception does not tell where {name} is")
-            qpos[0, at : at + 7] = torch.from_numpy(pose)
+            qpos[0, at : at + 7] = pose
         self.engine.reset(_ALL, Start(qpos, qvel))
         return self.engine.frame()
 

@@ -154,7 +154,8 @@ class ArmWorlds:
         self.episode = 0 if draws is not None else self.episode + 1
         self.draws = self.draws if draws is None else draws
         random = Random(self.draws.only(_TURN), self.episode)
-        start = self.family.reset(self.measured.engine.default_frame(), self.tasks, random)
+        frame = self.measured.engine.default_frame()
+        start = self.family.reset(frame, self.tasks.numpy(), random)
         while isinstance(found := self.bring(start), NeedsHuman):
             self.log("reset", {"t": self.clock.now(), "needs_human": found.reason})
             if not self._ask(replace(found, start=start)):
@@ -181,13 +182,14 @@ class ArmWorlds:
         exact = self._exact(action)
         self._drive(self.authority.share(self._step) * self.velocity(action))
         self._step += 1
-        self._past.add(exact)
+        self._past.add(torch.from_numpy(exact))
         self.frame = after = self._look()
         self.obs = next_obs = self._observe()
-        reward = self.family.reward(before, exact, after, self.tasks).float()
-        terminated = self.family.terminated(after)
+        task = self.tasks.numpy()
+        reward = torch.from_numpy(self.family.reward(before, exact, after, task)).float()
+        terminated = torch.from_numpy(self.family.terminated(after))
         if self.family.hold:
-            self._held = (self._held + 1) * int(self.family.holds(after, self.tasks)[0])
+            self._held = (self._held + 1) * int(self.family.holds(after, task)[0])
         self._return += reward.item()
         last = terminated | (self._step >= self.family.horizon)
         outcome = self._outcome(after) if last[0] else {}
@@ -211,18 +213,18 @@ class ArmWorlds:
 
     def velocity(self, action: Tensor) -> Vector:
         """Joint velocities (J,) [rad/s] that an action (1, A) means at full speed."""
-        shares = self.family.control(self.frame, self._exact(action))[0].numpy()
+        shares = self.family.control(self.frame, self._exact(action))[0]
         return self.measured.centre + self.measured.half * shares
 
     def _observe(self) -> Tensor:
-        return self._past.beside(self.family.observe(self.frame).float())
+        return self._past.beside(torch.from_numpy(self.family.observe(self.frame)).float())
 
-    def _exact(self, action: Tensor) -> Tensor:
-        return (self.family.action_scale * action.double()).clamp(-1.0, 1.0)
+    def _exact(self, action: Tensor) -> np.ndarray:
+        return (self.family.action_scale * action.double()).clamp(-1.0, 1.0).numpy()
 
     def bring(self, start: Start) -> Ready | NeedsHuman:
         """Move to a start through the guard; ask for a person where that does not do."""
-        wanted = start.qpos[0, self.measured.joints].numpy()
+        wanted = start.qpos[0, self.measured.joints]
         limits = self.authority.speed * self.measured.half
         slow = 0.02 + 0.1 * self.authority.speed  # rad/s, at rest
         end = self.clock.now() + self.rules.reset / self.authority.speed
@@ -316,11 +318,10 @@ class ArmWorlds:
         return Aborted(reason)
 
     def _outcome(self, frame: Frame) -> dict[str, Tensor]:
-        outcome = self.family.outcome(frame, self.tasks)
+        outcome = self.family.outcome(frame, self.tasks.numpy())
         if self.family.hold:
-            held = torch.tensor([float(self._held >= self.family.hold)])
-            outcome = {"success": held, **outcome}
-        return {name: value.float() for name, value in outcome.items()}
+            outcome = {"success": np.array([self._held >= self.family.hold]), **outcome}
+        return {name: torch.from_numpy(value).float() for name, value in outcome.items()}
 
     def _log_step(self, action: Tensor, reward: Tensor) -> None:
         report = self.report
