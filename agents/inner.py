@@ -56,12 +56,12 @@ class Config:
 
 
 class Round(NamedTuple):
-    """S samples of each of M tasks: one episode of every row, under unchanging weights."""
+    """S samples of each of M tasks: H control steps of every row, under unchanging weights."""
 
     obs: Tensor  # (M, S, O), replica by replica
     action: Tensor  # (M, S, A)
     advantage: Tensor  # (M, S), normalised; 0 where not valid
-    valid: Tensor  # (M, S) bool; False after a row's first episode end
+    valid: Tensor  # (M, S) bool; False in a later episode that the round's end cut short
     explained: Tensor  # (M, 1) explained variance of the baseline
 
 
@@ -157,27 +157,22 @@ def last_policy(config: Config, meta: Weights, rounds: Sequence[Round]) -> Gauss
 
 
 def rounds_of(config: Config, trial: Trial, device: torch.device) -> list[Round]:
-    """The data of each inner step and of the outer one, cut where weights changed: once every row
-    had ended an episode."""
-    parts = [getattr(trial, name).to(device) for name in LIVED]
-    last, start, rounds = parts[-1], 0, []
-    for _ in range(config.inner_steps + 1):
-        unfinished = (last[start:].cumsum(0) == 0).any(1)
-        stop = start + int(unfinished.sum()) + 1
-        tasks = last.shape[1] // trial.replicas
-        rounds.append(round_of(config, tasks, *(part[start:stop] for part in parts)))
-        start = stop
-    return rounds
+    """The data of each inner step and of the outer one, cut where weights changed."""
+    parts = [getattr(trial, name).to(device).split(trial.round) for name in LIVED]
+    tasks = trial.last.shape[1] // trial.replicas
+    return [round_of(config, tasks, *steps) for steps in zip(*parts, strict=True)]
 
 
 def round_of(
     config: Config, tasks: int, obs: Tensor, action: Tensor, reward: Tensor, last: Tensor
 ) -> Round:
-    """Samples from steps (T, N, ...), in which every row ends an episode."""
+    """Samples from the steps (H, N, ...) of a round, at whose end every row ends an episode."""
     by_task = partial(_by_task, tasks)
-    valid = by_task(last.cumsum(0) - last.long() == 0)
-    # Time since the last update: the episode's own, unless episodes end early.
-    time = torch.arange(len(reward), device=reward.device)[:, None].expand_as(reward)
+    number = last.cumsum(0) - last.long()  # (H, N) of each step's episode
+    valid = by_task((number == 0) | (number < number[-1]))
+    step = torch.arange(len(reward), device=reward.device)[:, None]
+    began = torch.where(last, step + 1, 0).roll(1, 0).index_fill(0, step[0], 0).cummax(0).values
+    time = step - began  # (H, N) since the episode's start
     target = by_task(discounted(reward, last, config.discount))
     fitted = linear_baseline(by_task(baseline_features(obs, time)), target, valid)
     value = fitted.view(-1, len(reward)).T  # (T, N)

@@ -5,8 +5,9 @@ the adapted policies earn, differentiating through the inner one (`outer_trpo`, 
 Reptile's in `outer`). Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
 Networks" (ICML 2017). FOMAML, ANIL, Meta-SGD, ProMP and Reptile are settings of it.
 
-When it is judged or used it takes an inner step after every episode of its rollouts, however many
-these are: the return of episode k is that after k - 1 gradient steps.
+When it is judged or used it takes an inner step after every round of H control steps of all of its
+rollouts, however many these are: the return of episode k is that of the rows' first episodes in
+round k, after k - 1 gradient steps. A rollout that ends early is followed by others in its round.
 
 Differences: the standard deviation is learned and adapts too, and advantages look less far ahead
 than with the papers' decay of 1, as the gradient of a few rollouts has less noise then.
@@ -60,7 +61,6 @@ class Belief(NamedTuple):
 
     weights: Weights  # (M, ...) each
     pending: tuple[Steps, ...] = ()  # (N, ...) each
-    waiting: Tensor | None = None  # (N,) bool, no episode has ended yet; None before any step
 
 
 class Maml:
@@ -70,7 +70,7 @@ class Maml:
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         _check(config)
-        self.config, self.device = config, device
+        self.config, self.device, self.horizon = config, device, shapes.horizon
         self.plan = Plan(
             config.tasks, config.rollouts, config.inner_steps + 1, noise_when_judged=True,
             pools=True,
@@ -96,12 +96,11 @@ class Maml:
         return action.flatten(0, 1)
 
     def infer(self, belief: Belief, step: Steps) -> Belief:
-        """The belief after one more step (N, ...): once every row has ended an episode, an inner
-        gradient step on these episodes."""
-        waiting = ~step.last if belief.waiting is None else belief.waiting & ~step.last
+        """The belief after one more step (N, ...): after every H of them, an inner gradient step on
+        what was lived there."""
         pending = (*belief.pending, step)
-        if waiting.any():
-            return Belief(belief.weights, pending, waiting)
+        if len(pending) < self.horizon:
+            return Belief(belief.weights, pending)
         parts = [torch.stack([getattr(s, name) for s in pending]) for name in LIVED]
         with torch.no_grad():
             lived = round_of(self.config, _tasks(belief), *parts)
@@ -158,9 +157,9 @@ class Maml:
         self.meta = {name: found[name].to(self.device, copy=True) for name in self.meta}
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
-        """The adapted weights. Raises ValueError where some rows have yet to end an episode."""
+        """The adapted weights. Raises ValueError within a round."""
         if belief.pending:
-            raise ValueError("MAML stores a belief only once every rollout has ended an episode")
+            raise ValueError("MAML stores a belief only after whole rounds of H control steps")
         return {name: w.contiguous() for name, w in belief.weights.items()}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:

@@ -1,7 +1,7 @@
 """Collect one trial: every agent and every world meet here, and nowhere else."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +26,38 @@ class WorldsLike(Protocol):
     def reset(self, mask: Tensor | None = None, draws: Draws | None = None) -> Tensor: ...
 
     def step(self, action: Tensor) -> Steps: ...
+
+
+class Rounds:
+    """Worlds in which the last of every H control steps ends the episode of every row: a time
+    limit, which the agent is told, as the next H steps begin anew."""
+
+    def __init__(self, worlds: WorldsLike) -> None:
+        self._worlds, self._count = worlds, 0
+        self.rows, self.obs = worlds.rows, worlds.obs
+
+    @property
+    def shapes(self) -> Shapes:
+        return self._worlds.shapes
+
+    def set_tasks(self, tasks: Tensor) -> None:
+        self._worlds.set_tasks(tasks)
+
+    def reset(self, mask: Tensor | None = None, draws: Draws | None = None) -> Tensor:
+        if mask is None:
+            self._count = 0
+        self.obs = self._worlds.reset(mask, draws)
+        return self.obs
+
+    def step(self, action: Tensor) -> Steps:
+        steps = self._worlds.step(action)
+        self._count += 1
+        if self._count % self.shapes.horizon == 0:
+            if not steps.last.all():
+                self._worlds.reset(~steps.last)
+            steps = replace(steps, last=torch.ones_like(steps.last))
+        self.obs = self._worlds.obs
+        return steps
 
 
 class Interrupted(Exception):
@@ -74,10 +106,13 @@ def collect(
 ) -> tuple[Trial, Any]:
     """Live through `episodes` episodes of each task; the trial and the final belief.
 
-    The belief starts at `belief`, or at the agent's prior, and stays that if `infers` is off.
+    The belief starts at `belief`, or at the agent's prior, and stays that if `infers` is off. For
+    an agent that pools its rows an episode is a round of H control steps, the same for all of them.
     Raises Interrupted as soon as `stop` says so.
     """
     shapes = worlds.shapes
+    if agent.plan.pools:
+        worlds = Rounds(worlds)
     length = episodes * shapes.horizon
     task = tasks.values.repeat_interleave(tasks.replicas, 0)
     worlds.set_tasks(task)
@@ -110,7 +145,8 @@ def collect(
             worlds.reset(due)
         obs = worlds.obs
     index = tasks.index.repeat_interleave(tasks.replicas)
-    return record.trial(task, index, tasks.replicas), belief
+    trial = record.trial(task, index, tasks.replicas)
+    return replace(trial, round=shapes.horizon if agent.plan.pools else 0), belief
 
 
 def _noises(draws: Draws, length: int, action: int) -> Tensor:

@@ -6,14 +6,14 @@ after k = 0 ... K of them, one episode of its best, without noise, which teaches
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from metarl.agent import Agent, Embeds, Shapes
-from metarl.collect import Switch, Tasks, WorldsLike, collect
+from metarl.agent import Agent, Embeds
+from metarl.collect import Rounds, Switch, Tasks, WorldsLike, collect
 from metarl.randomness import Draws
 from metarl.trial import Steps, Trial
 
@@ -84,7 +84,7 @@ def apart(
     each is followed by one gradient step.
     """
     replicas, index = agent.plan.replicas, torch.arange(len(tasks))
-    hidden, rounds = Tasks(tasks, index, replicas), _Rounds(worlds)
+    hidden, rounds = Tasks(tasks, index, replicas), Rounds(worlds)
     exploiter = cast(Agent, _Exploiting(agent))
 
     def draws(number: int) -> Draws:
@@ -106,34 +106,6 @@ def apart(
         vectors = agent.embed(belief).detach().double().cpu()
         embedding = vectors.unflatten(0, (len(tasks), replicas)).mean(1)
     return Apart(_joined(exploring), _joined(exploiting), embedding)
-
-
-class _Rounds:
-    """Worlds in which the last of every H control steps ends the episode of every row: a time
-    limit, which the agent is told, as the next H steps begin anew."""
-
-    def __init__(self, worlds: WorldsLike) -> None:
-        self._worlds, self._count = worlds, 0
-        self.rows, self.obs = worlds.rows, worlds.obs
-
-    @property
-    def shapes(self) -> Shapes:
-        return self._worlds.shapes
-
-    def set_tasks(self, tasks: Tensor) -> None:
-        self._worlds.set_tasks(tasks)
-
-    def reset(self, mask: Tensor | None = None, draws: Draws | None = None) -> Tensor:
-        self._count = 0
-        self.obs = self._worlds.reset(mask, draws)
-        return self.obs
-
-    def step(self, action: Tensor) -> Steps:
-        steps = self._worlds.step(action)
-        self._count += 1
-        self.obs = self._worlds.obs
-        ends = self._count % self.shapes.horizon == 0
-        return replace(steps, last=torch.ones_like(steps.last)) if ends else steps
 
 
 class _Exploiting:

@@ -54,6 +54,7 @@ class Trial:
     index: Tensor  # (N,) number of each row's first task in the set it was drawn from
     replicas: int = 1
     changes: tuple[Change, ...] = ()  # of any row's task, in the order of time
+    round: int = 0  # control steps after which every row begins anew, if all do so together
 
     def __len__(self) -> int:
         return self.reward.shape[0]
@@ -81,8 +82,13 @@ class Trial:
 
     @property
     def episode(self) -> Tensor:
-        """(T, N) the episode each step belongs to, counted from 0."""
-        return self.last.long().cumsum(0) - self.last.long()
+        """(T, N) the episode each step belongs to, counted from 0. Of a round the first episode of
+        a row counts, as that of its round; what follows an early end there has the number -1."""
+        if not self.round:
+            return self.last.long().cumsum(0) - self.last.long()
+        parts = self.last.long().split(self.round)
+        return torch.cat([torch.where(part.cumsum(0) - part == 0, k, -1)
+                          for k, part in enumerate(parts)])
 
     def returns(self, episodes: int) -> Tensor:
         """(K, N) undiscounted return of each row's first K episodes; NaN where one is missing."""
@@ -97,11 +103,11 @@ class Trial:
 
     def _per_episode(self, value: Tensor, episodes: int) -> Tensor:
         number = self.episode
-        finished = self.last.long().sum(0)
         rows = []
         for k in range(episodes):
             total = torch.where(number == k, value, 0.0).sum(0)
-            rows.append(torch.where(finished > k, total, torch.nan))
+            finished = (self.last & (number == k)).any(0)
+            rows.append(torch.where(finished, total, torch.nan))
         return torch.stack(rows)
 
 

@@ -25,6 +25,10 @@ from metarl.agents.stacked import (
 )
 from metarl.agents.trust_region import conjugate_gradient, natural_step
 from metarl.collect import Tasks, collect
+from metarl.envs.family import sample_tasks
+from metarl.envs.hopper_params import HopperParams
+from metarl.envs.worlds import Worlds
+from metarl.evaluate import apart, evaluate
 from metarl.randomness import Draws
 from metarl.trial import Steps, Trial
 
@@ -46,7 +50,9 @@ class Points:
         self.goal = tasks.float()
 
     def reset(self, mask: Tensor | None = None, draws: Draws | None = None) -> Tensor:
-        self.obs, self.clock = torch.zeros(self.rows, 2), torch.zeros(self.rows)
+        begun = torch.ones(self.rows, dtype=torch.bool) if mask is None else mask
+        self.obs = torch.where(begun[:, None], 0.0, self.obs)
+        self.clock = torch.where(begun, 0.0, self.clock)
         return self.obs
 
     def step(self, action: Tensor) -> Steps:
@@ -279,23 +285,53 @@ def test_every_round_of_episodes_is_another_inner_step_however_long_the_trial():
     assert changed == [9, 19, 29, 39]
 
 
-def test_weights_wait_for_the_longest_episode_and_ignore_what_follows_the_shorter_ones():
+def test_weights_change_after_every_ten_steps_whatever_ends_within_them():
     maml = agent()
-    lengths = torch.tensor([10, 4, 10, 7, 10, 10])
-    trial, _ = live(maml, episodes=1, lengths=lengths)
-    lived = beliefs(maml, trial)
-    assert all(equal(belief.weights, lived[0].weights) for belief in lived[:9])
-    after = torch.arange(10)[:, None] >= lengths  # (T, N)
-    changed = replace(trial, reward=torch.where(after, -100.0, trial.reward))
-    assert equal(beliefs(maml, changed)[-1].weights, lived[-1].weights)
-    assert not equal(lived[-1].weights, lived[0].weights)
+    trial, _ = live(maml, episodes=3, lengths=torch.tensor([10, 4, 10, 7, 2, 3]))
+    weights = [belief.weights["weight0"] for belief in beliefs(maml, trial)]
+    changed = [t for t in range(1, 30) if not torch.equal(weights[t], weights[t - 1])]
+    assert changed == [9, 19, 29]
+
+
+def test_every_row_begins_a_round_anew_and_its_first_episode_there_counts():
+    trial, _ = live(agent(), episodes=2, lengths=torch.tensor([10, 4, 10, 7, 10, 10]))
+    assert trial.last[9].all() and (trial.obs[10] == 0).all()
+    assert trial.last[:, 1].nonzero()[:, 0].tolist() == [3, 7, 9, 13, 17, 19]
+    returns = trial.returns(2)
+    assert returns[:, 1].tolist() == pytest.approx(
+        [trial.reward[:4, 1].sum().item(), trial.reward[10:14, 1].sum().item()])
+    assert returns[1, 0].item() == pytest.approx(trial.reward[10:, 0].sum().item())
+
+
+@pytest.mark.parametrize(("row", "learned", "cut"), [(1, slice(4, 8), slice(8, 10)),
+                                                     (3, slice(0, 7), slice(7, 10))])
+def test_later_episodes_count_unless_the_rounds_end_cut_them_short(
+    row: int, learned: slice, cut: slice
+) -> None:
+    maml = agent()
+    # Row 1 lives from step 0 to 3, from 4 to 7, and is cut short; row 3 from 0 to 6.
+    trial, _ = live(maml, episodes=1, lengths=torch.tensor([10, 4, 10, 7, 10, 10]))
+    weights = beliefs(maml, trial)[-1].weights
+    for steps, same in ((learned, False), (cut, True)):
+        reward = trial.reward.clone()
+        reward[steps, row] -= torch.arange(1.0, 1 + len(reward[steps]))
+        assert equal(beliefs(maml, replace(trial, reward=reward))[-1].weights, weights) is same
+
+
+def test_the_baseline_counts_time_from_each_episodes_own_start():
+    maml = agent()
+    trial, _ = live(maml, episodes=1, lengths=torch.full((6,), 3))
+    # Every step earns 1: what is left at step t of 3 is nearly 3 - t.
+    same = replace(trial, reward=torch.ones(10, 6), obs=torch.zeros_like(trial.obs))
+    lived, = rounds_in(maml, same)
+    assert (lived.explained > 0.99).all()
 
 
 def test_a_belief_is_stored_between_updates_only_and_acts_the_same():
     maml = agent()
     trial, _ = live(maml)
     lived = beliefs(maml, trial)
-    with pytest.raises(ValueError, match="ended an episode"):
+    with pytest.raises(ValueError, match="only after whole rounds"):
         maml.pack(lived[4])
     restored = maml.unpack(maml.pack(lived[9]))
     obs = trial.obs[15]
@@ -391,3 +427,28 @@ def test_after_training_one_inner_step_finds_the_goal():
     before, after = live(maml, 40)[0].returns(2).mean(1).tolist()
     # Without the goal the best is to stay near the start, about -10; the inner step halves that.
     assert before < -9 and after > -7
+
+
+def test_where_episodes_end_early_an_episode_of_the_protocol_is_one_inner_step() -> None:
+    family = HopperParams(horizon=60)
+    shapes = Worlds(family, 1).shapes
+    maml = Maml(Config(tasks=2, rollouts=3, hidden=8, layers=1), shapes, 0, CPU)
+    steps = []
+    inferred = maml.infer
+
+    def counted(belief: Belief, step: Steps) -> Belief:
+        after = inferred(belief, step)
+        steps.append(after.weights is not belief.weights)
+        return after
+
+    maml.infer = counted
+    tasks = sample_tasks(family, "train", 2)
+    judged = evaluate(Worlds(family, 6), maml, tasks, 3, seed=0)
+    assert sum(steps) == 3 and judged.returns.isfinite().all()
+    steps.clear()
+    found = apart(Worlds(family, 6), maml, tasks, 2, seed=0)
+    assert sum(steps) == 2 and found.exploiting.returns.isfinite().all()
+    trial, belief = collect(Worlds(family, 6), maml, Tasks(tasks, torch.arange(2), 3), 2,
+                            Draws.of(0, 0, 2, 3))
+    assert trial.last.sum(0).min() > 2  # they do end early
+    assert maml.pack(belief)
