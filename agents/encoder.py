@@ -51,12 +51,12 @@ class Encoder(nn.Module):
 
 
 class Familiar(nn.Module):
-    """The range of every number of the transitions that training saw of late. What an encoder says
+    """The range of every number that transitions brought of late in training. What an encoder says
     of transitions beyond it is wrong without being uncertain, and the more of them, the surer."""
 
     def __init__(self, shapes: Shapes) -> None:
         super().__init__()
-        numbers = 2 * shapes.obs + shapes.action + 1
+        numbers = 2 * shapes.obs + 1
         self.register_buffer("low", torch.full((numbers,), torch.inf))
         self.register_buffer("high", torch.full((numbers,), -torch.inf))
         self.low: Tensor
@@ -81,5 +81,6 @@ class Familiar(nn.Module):
 
 
 def _transitions(lived: Steps | Trial) -> Tensor:
-    """Observation, action, reward and next observation side by side, (..., F), as they are."""
-    return torch.cat([lived.obs, lived.action, lived.reward[..., None], lived.next_obs], -1)
+    """Observation, reward and next observation side by side, (..., F), as they are. Every action
+    has a known range, to whose ends an expert goes more often than a policy."""
+    return torch.cat([lived.obs, lived.reward[..., None], lived.next_obs], -1)

@@ -110,7 +110,8 @@ class Pearl:
 
     @torch.no_grad()
     def infer(self, belief: Belief, step: Steps) -> Belief:
-        context = [self.normalizer(step.obs), step.action, step.reward[:, None]]
+        # Experts and people may ask for more than counts.
+        context = [self.normalizer(step.obs), step.action.clamp(-1, 1), step.reward[:, None]]
         context += [self.normalizer(step.next_obs)] if self.config.context_next_obs else []
         precision, weighted_mean = self.encoder(torch.cat(context, 1)[:, None])
         if self.familiar is not None:
@@ -125,6 +126,10 @@ class Pearl:
     # Learning.
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
+        rows, trial = len(trial.index), trial.finite()
+        lost = 1 - len(trial.index) / rows
+        if lost == 1:
+            return {"health/nonfinite": 1.0}
         self.replay.add(trial)
         self.normalizer.update(trial.obs)
         self.predictors.update(trial)
@@ -135,7 +140,8 @@ class Pearl:
         c, logs = self.config, []
         for first in range(0, c.updates, c.encoder_every):
             logs += self._update(first, min(c.encoder_every, c.updates - first), rng)
-        return sac.averaged(logs)
+        log = sac.averaged(logs)
+        return {**log, "health/nonfinite": max(log["health/nonfinite"], lost)}
 
     def _anneal(self) -> None:
         c, done = self.config, int(self.updates)

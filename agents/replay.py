@@ -67,7 +67,7 @@ class Replay:
 
     def _add(self, trial: Trial) -> None:
         packed = torch.cat(
-            [trial.obs, trial.action, trial.reward[..., None], trial.next_obs,
+            [trial.obs, trial.action.clamp(-1, 1), trial.reward[..., None], trial.next_obs,
              trial.terminated[..., None].float()], -1,
         ).to(self._data.device)  # (T, N, F)
         groups = packed.transpose(0, 1).reshape(-1, trial.replicas * len(trial), self.width)

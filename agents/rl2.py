@@ -136,7 +136,7 @@ class Rl2:
         rows = ppo.minibatches(lived.action.shape[1], c, rng)
         log = ppo.averaged([self._descend(lived, some) for some in rows])
         sums = ppo.discounted_sums(trial.reward.to(self.device), c.discount)
-        if sums.isfinite().all():
+        if sums.isfinite().all() and trial.obs.isfinite().all():
             self.normalizer.update(trial.obs)
             self.rewards.update(trial.reward[..., None])
             self.scale.update(sums[..., None])

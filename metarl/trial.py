@@ -80,6 +80,22 @@ class Trial:
             for (start, end), (task, index) in zip(pairwise(bounds), tasks, strict=True)
         ]
 
+    def finite(self) -> "Trial":
+        """The trial without the tasks in which a row met what is not a finite number."""
+        whole = self.reward.isfinite().all(0)  # (N,)
+        for part in (self.obs, self.action, self.next_obs):
+            whole &= part.isfinite().all(2).all(0)
+        kept = whole.view(-1, self.replicas).all(1).repeat_interleave(self.replicas)
+        if kept.all():
+            return self
+        names = ("obs", "action", "reward", "next_obs", "terminated", "last")
+        return replace(
+            self, **{name: getattr(self, name)[:, kept] for name in names},
+            outcome={name: value[:, kept] for name, value in self.outcome.items()},
+            task=self.task[kept], index=self.index[kept],
+            changes=tuple(Change(c.start, c.task[kept], c.index[kept]) for c in self.changes),
+        )
+
     @property
     def episode(self) -> Tensor:
         """(T, N) the episode each step belongs to, counted from 0. Of a round the first episode of

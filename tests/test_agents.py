@@ -116,6 +116,17 @@ def test_a_reward_that_is_not_a_number_is_counted_and_leaves_the_weights_finite(
     assert all(tensor.isfinite().all() for tensor in acting.values())
 
 
+@pytest.mark.parametrize("part", ["obs", "reward", "next_obs"])
+def test_a_number_that_is_none_is_forgotten_by_the_next_iteration(learner: str, part: str) -> None:
+    agent = tiny(learner)
+    broken = lived(agent)
+    getattr(broken, part)[1, 0] = torch.nan
+    counted = agent.learn(broken, 0, 0)["health/nonfinite"] > 0
+    assert counted or part == "next_obs"  # which not every agent reads
+    assert agent.learn(lived(agent), 0, 1)["health/nonfinite"] == 0
+    assert all(tensor.isfinite().all() for tensor in agent.policy_state().values())
+
+
 def test_a_packed_belief_acts_as_the_one_that_was_packed(name: str) -> None:
     agent = tiny(name)
     tasks = torch.zeros(agent.plan.tasks, 1)
