@@ -108,7 +108,7 @@ class Worlds:
         last = rows & (terminated | failed | (self._step >= self.family.horizon))
         self.diverged, self.obs, outcome = torch.from_numpy(failed), next_obs, {}
         if last.any():
-            outcome = self._outcome(after, last & ~failed)
+            outcome = self._outcome(after, last, failed)
             if autoreset:
                 self._episode += last
                 self.frame = self._start(last)
@@ -137,13 +137,17 @@ class Worlds:
             return np.zeros(self.rows, bool)
         return self.family.terminated(frame) & rows & ~failed
 
-    def _outcome(self, frame: Frame, rows: np.ndarray) -> dict[str, Tensor]:
-        """What the family measures at the end of an episode, NaN outside the masked rows."""
+    def _outcome(self, frame: Frame, last: np.ndarray, failed: np.ndarray) -> dict[str, Tensor]:
+        """What the family measures at the end of an episode, NaN outside the rows where one ends.
+        One that diverges is no success; nothing else can be measured there."""
         outcome = self.family.outcome(frame, self._task)
         if self.family.hold:
             outcome = {"success": self._held >= self.family.hold, **outcome}
-        return {name: torch.from_numpy(np.where(rows, value, np.nan).astype(np.float32))
-                for name, value in outcome.items()}
+        measured = {name: np.where(last & ~failed, value, np.nan).astype(np.float32)
+                    for name, value in outcome.items()}
+        if "success" in measured:
+            measured["success"][last & failed] = 0.0
+        return {name: torch.from_numpy(value) for name, value in measured.items()}
 
     def _start(self, rows: np.ndarray) -> Frame:
         """Put the masked rows at the start of an episode; the new frame."""

@@ -164,6 +164,7 @@ class _Switching:
         self._way = [tasks.index]  # (M,) each: at first, after one change, ...
         self._place = torch.arange(len(tasks.index)).repeat_interleave(tasks.replicas)
         self._episodes = torch.zeros_like(self._place)  # (N,) finished
+        self._first, self._distinct = _distinct(switch.pool)
         self.index = tasks.index[self._place]  # (N,)
 
     @property
@@ -184,9 +185,19 @@ class _Switching:
 
     def _another(self, number: int) -> Tensor:
         """What each task becomes at change `number`, (M,): any of the set but what it is."""
-        others = len(self._switch.pool) - 1
+        others = len(self._distinct) - 1
         ahead = 1 + (others * self._draws.uniform(Role.TASK_SWITCH, number)).long()
-        return (self._way[-1] + ahead) % (others + 1)
+        now = torch.searchsorted(self._distinct, self._first[self._way[-1]])
+        return self._distinct[(now + ahead) % (others + 1)]
+
+
+def _distinct(pool: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each task of a set (P, D) first occurs in it, (P,); and where every distinct one does,
+    in order."""
+    same = torch.unique(pool, dim=0, return_inverse=True)[1]
+    first = torch.full_like(same, len(pool)).scatter_reduce(
+        0, same, torch.arange(len(pool)), "amin")[same]
+    return first, first.unique()
 
 
 class _Recorder:

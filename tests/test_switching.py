@@ -16,6 +16,7 @@ from metarl.agent import Fixed, Shapes
 from metarl.agents.replay import Replay
 from metarl.collect import Switch, Tasks, collect
 from metarl.envs.arrays import Array
+from metarl.envs.cheetah_dir import CheetahDir
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.family import Family, Frame, Random, Start, sample_tasks
 from metarl.envs.hopper_params import HopperParams
@@ -70,6 +71,13 @@ def test_every_two_episodes_a_rows_task_becomes_another_of_the_set() -> None:
             == (t in (6, 12, 18))
     assert torch.equal(torch.stack(spy.seen), sample_tasks(CheetahVel(), "train", 5)[number])
     assert len(number.unique()) == 5
+
+
+def test_a_task_becomes_another_one_where_most_of_the_set_are_alike() -> None:
+    # Forward and backward take turns in the set of ten.
+    trial, _, _ = lived(CheetahDir(horizon=3), [0, 3], episodes=6, every=1, size=10)
+    way = torch.stack([trial.task, *(change.task for change in trial.changes)])[..., 0]
+    assert len(way) == 6 and (way[1:] == -way[:-1]).all()
 
 
 def test_a_changed_task_reaches_the_physics() -> None:
