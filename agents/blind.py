@@ -41,7 +41,7 @@ class Blind:
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.plan = Plan(config.tasks, 1, config.episodes)
+        self.plan = Plan(config.tasks, 1, config.episodes, adapts=False)
         self.sac = Sac(config, shapes.obs, shapes.action, word(seed), device)
 
     def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Any:

@@ -22,7 +22,7 @@ class Oracle(Blind):
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         told = replace(shapes, obs=shapes.obs + shapes.task)
         super().__init__(config, told, seed, device)
-        self.plan = Plan(config.tasks, 1, config.episodes, sees_task=True)
+        self.plan = Plan(config.tasks, 1, config.episodes, sees_task=True, adapts=False)
 
     def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Tensor:
         return tasks.repeat_interleave(replicas, 0).float().to(self.device)

@@ -18,6 +18,8 @@ from typing import Literal
 
 import numpy as np
 
+from metarl.errors import unknown
+
 Vector = tuple[float, float, float]
 Interval = tuple[float, float]
 ArmName = Literal["fr3", "ur5e", "so101"]
@@ -133,6 +135,12 @@ _SO101 = Arm(
 )
 
 ARMS: dict[ArmName, Arm] = {"fr3": _FR3, "ur5e": _UR5E, "so101": _SO101}
+
+
+def check_arm(name: str) -> None:
+    """Raise UserError for an arm that there is not."""
+    if name not in ARMS:
+        raise unknown("arm", name, ARMS)
 
 
 def rotation(turn: Vector) -> np.ndarray:

@@ -214,15 +214,17 @@ def named_task(family: Family, task: Tensor) -> dict[str, float]:
 
 
 def parse_task(
-    family: Family, words: list[str], warn: Callable[[str], None]
+    family: Family, words: list[str], warn: Callable[[str], None], known_as: Tensor | None = None
 ) -> Tensor:
-    """The task (D,) that words like `payload=2.5` describe; what they leave out is the default.
+    """The task (D,) that words like `payload=2.5` describe; what they leave out is the default, or
+    as in a task (D,) that is `known_as`.
 
     Calls `warn` for a value outside its train range. Raises UserError for a word that is not
     name=number, a name that is unknown or comes twice, and a value that cannot exist.
     """
     known = {p.name: (i, p) for i, p in enumerate(family.parameters)}
-    task, said = default_task(family), set[str]()
+    task = default_task(family) if known_as is None else known_as.clone()
+    said = set[str]()
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:

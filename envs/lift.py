@@ -58,6 +58,7 @@ class Lift(Tabletop):
     tip = (0.0, 0.0, _START)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_held_out(self.held_out)
 
     @property

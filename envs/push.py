@@ -44,6 +44,7 @@ class Push(Tabletop):
     tip = (-0.1, 0.0, _TIP)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_held_out(self.held_out)
 
     @property

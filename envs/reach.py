@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arm_model import BLUE, SAFE_FRACTION, add_sensor, arm_spec
-from metarl.envs.arms import ARMS, ArmName
+from metarl.envs.arms import ARMS, ArmName, check_arm
 from metarl.envs.arrays import Array, concatenate, length, like, namespace
 from metarl.envs.family import Family, Frame, Parameter, Random, Start
 from metarl.envs.kinematics import at_most, forward, joint_speeds
@@ -26,6 +26,9 @@ class Reach(Family):
 
     name = "reach"
     control_step = 0.05  # s: 20 Hz
+
+    def __post_init__(self) -> None:
+        check_arm(self.arm)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.arm_model import SAFE_FRACTION, aim_camera
-from metarl.envs.arms import ARMS, Arm, ArmName
+from metarl.envs.arms import ARMS, Arm, ArmName, check_arm
 from metarl.envs.arrays import Array, concatenate, cross, length, like, namespace, stack
 from metarl.envs.family import Family, Frame, Random
 from metarl.envs.kinematics import (
@@ -41,6 +41,9 @@ class Tabletop(Family):
     derived = ("xanchor", "xaxis", "site.flange.xmat")
     # Where the tool's tip starts: m at scale 1, from the middle of the bench and above the table.
     tip: ClassVar[tuple[float, float, float]]
+
+    def __post_init__(self) -> None:
+        check_arm(self.arm)
 
     @property
     def body(self) -> Arm:

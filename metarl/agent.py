@@ -65,6 +65,7 @@ class Plan:
     noise_when_judged: bool = False  # it needs its exploration noise in order to adapt
     pools: bool = False  # the rows of one task share what they live in it
     sees_task: bool = False  # an oracle: it is told the task in `prior`, and reads it in a trial
+    adapts: bool = True  # what it lives in a task may change what it does there
     off_policy: bool = False  # it learns from whatever was acted: experts may act in its trials
     infers_in_training: bool = True  # False: a trial that it learns from is acted on the prior
 

@@ -173,6 +173,18 @@ def test_own_episodes_may_follow_and_a_task_may_be_told(
     assert "goal_x 0.4 m" in out and "then in 1 episodes" in out
 
 
+def test_what_a_told_task_leaves_out_is_as_it_was_demonstrated_and_what_differs_is_said(
+    trained: Run, demos: Path, tmp_path: Path, say: Say
+) -> None:
+    code, out, err = say("adapt", trained.path, "--demos", demos, "--task", "payload=0.5",
+                         "--out", tmp_path / "b", "--json")
+    assert code == 0
+    task = json.loads(out)["task"]
+    assert (task["goal_x"], task["payload"]) == (0.6, 0.5)
+    assert "payload is 0.5 kg here, and 1 kg where it was demonstrated" in err
+    assert "goal_x" not in err
+
+
 def test_of_a_task_that_nobody_knows_no_figures_are_made_up(
     trained: Run, demos: Path, tmp_path: Path, say: Say
 ) -> None:

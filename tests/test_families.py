@@ -426,6 +426,12 @@ def test_the_arm_starts_at_rest_close_to_home_with_its_servos_there() -> None:
     assert not start.qvel.any()
 
 
+@pytest.mark.parametrize("cls", [Reach, Push, Lift])
+def test_an_arm_that_there_is_not_is_answered_with_the_nearest(cls: type[Family]) -> None:
+    with pytest.raises(UserError, match=r"unknown arm 'ur5'; did you mean ur5e\?"):
+        cls(arm="ur5")  # pyright: ignore[reportCallIssue]
+
+
 def test_the_arm_is_driven_twenty_times_a_second() -> None:
     engine = BatchEngine(Reach(), 1)
     assert (engine.substeps, engine.model.opt.timestep) == (10, 0.005)

@@ -57,13 +57,14 @@ def run(argv: list[str]) -> int:
         raise UserError(f"{options.out} exists; choose another place with --out")
     found = api.find_run(options.run, options.runs)
     # A slip in the task or in the file is told before anything large is read.
-    task = parse_task(api.family_of(found, options.plugin), list(options.task), warn)
-    demos = None
-    if options.demos is not None:
+    kind, words, demos = api.family_of(found, options.plugin), list(options.task), None
+    if options.demos is None:
+        task = parse_task(kind, words, warn)
+    else:
         demos = read(options.demos)
         check_fits(demos, found.config, options.demos)
-        if not options.task:
-            task = demos.hidden_task
+        task = parse_task(kind, words, warn, demos.hidden_task) if words else demos.hidden_task
+        _tell_other(kind, task, demos)
         if task is None and count:
             raise UserError(f"{options.demos} does not say which task it is of: --episodes of its "
                             "own need --task")
@@ -89,6 +90,17 @@ def run(argv: list[str]) -> int:
     else:
         _report(family, names, rows, _lived(family, agent, count, demos), path)
     return 0
+
+
+def _tell_other(family: Family, task: Tensor | None, demos: Episodes) -> None:
+    """Warn of what is otherwise in the task than where it was demonstrated."""
+    if task is None or demos.hidden_task is None:
+        return
+    for p, value, shown in zip(family.parameters, task.tolist(), demos.hidden_task.tolist(),
+                               strict=True):
+        if value != shown:
+            warn(f"{p.name} is {p.words(value)} {p.unit} here, and {p.words(shown)} {p.unit} where "
+                 "it was demonstrated")
 
 
 def adapt(
@@ -154,6 +166,8 @@ def _lived(family: Family, agent: Agent, count: int, demos: Episodes | None) -> 
         times = "" if agent.plan.replicas == 1 else f" of {agent.plan.replicas} rollouts each"
         seconds = count * agent.plan.replicas * family.horizon * family.control_step
         said.append(f"in {count} episodes{times} ({seconds:g} s of the robot's time)")
+    if not agent.plan.adapts:
+        said.append("nothing changed, as this agent does not learn from episodes")
     return ", then ".join(said)
 
 
