@@ -124,14 +124,14 @@ def quantities(entries: Sequence[Entry]) -> list[str]:
 def values(entries: Sequence[Entry], split: str, phase: str, quantity: str) -> Array:
     """What one agent earned under S seeds, (episodes, S, M): the tasks and the episodes that all
     have, as far as they are finite."""
-    found = [curve for e in entries if split in e.judged
-             and (curve := e.judged[split].curves[phase].get(quantity)) is not None]
-    if not found:
-        return np.empty((0, 0, 0))
-    episodes, tasks = (min(curve.shape[i] for curve in found) for i in (0, 1))
-    stacked = np.stack([curve[:episodes, :tasks] for curve in found], 1)
-    # Larger sets of tasks begin with the smaller ones, so that column m is one task for all.
-    return stacked[:, :, np.isfinite(stacked).all((0, 1))]
+    return _stacked([curve for e in entries if split in e.judged
+                     and (curve := e.judged[split].curves[phase].get(quantity)) is not None])
+
+
+def band(earned: Array, quantity: str) -> Band:
+    """The aggregate of what was earned (S, M) over S seeds and M tasks, with its interval."""
+    chosen = aggregate(quantity)
+    return chosen(earned), *_possible(interval(earned, aggregate=chosen), quantity, 0.0)
 
 
 def aggregate(quantity: str) -> Aggregate:
@@ -141,11 +141,7 @@ def aggregate(quantity: str) -> Aggregate:
 
 def bands(entries: Sequence[Entry], split: str, phase: str, quantity: str) -> list[Band]:
     """The aggregate of each episode over seeds and tasks, with its interval."""
-    chosen = aggregate(quantity)
-    return [
-        (chosen(row), *interval(row, aggregate=chosen))
-        for row in values(entries, split, phase, quantity) if row.size
-    ]
+    return [band(row, quantity) for row in values(entries, split, phase, quantity) if row.size]
 
 
 def switched(entries: Sequence[Entry], split: str, every: int, quantity: str) -> list[Band]:
@@ -154,10 +150,7 @@ def switched(entries: Sequence[Entry], split: str, every: int, quantity: str) ->
     found = [curve for e in entries for one in e.switched
              if (one.split, one.every) == (split, every)
              and (curve := one.curves.get(quantity)) is not None]
-    chosen, episodes = aggregate(quantity), min((len(curve) for curve in found), default=0)
-    each = [np.concatenate([curve[k] for curve in found]) for k in range(episodes)]
-    finite = [row[np.isfinite(row)] for row in each]
-    return [(chosen(row), *interval(row, aggregate=chosen)) for row in finite if row.size]
+    return [band(row, quantity) for row in _stacked(found) if row.size]
 
 
 def compared(
@@ -169,8 +162,9 @@ def compared(
     if not mine.size or not theirs.size:
         return None
     last, tasks = min(len(mine), len(theirs)) - 1, min(mine.shape[2], theirs.shape[2])
-    return difference(mine[last, :, :tasks], theirs[last, :, :tasks],
-                      aggregate=aggregate(quantity))
+    found = difference(mine[last, :, :tasks], theirs[last, :, :tasks],
+                       aggregate=aggregate(quantity))
+    return _possible(found, quantity, -1.0)
 
 
 def pooled(
@@ -239,6 +233,23 @@ def dependence(values: Array, parameter: Array, bins: int = 4) -> float:
         for b in np.unique(which)
     )
     return float(between / len(values) / values.var())
+
+
+def _stacked(curves: Sequence[Array]) -> Array:
+    """The curves (episodes, M) of S seeds as (episodes, S, M): the tasks and the episodes that all
+    have, as far as they are finite."""
+    if not curves:
+        return np.empty((0, 0, 0))
+    episodes, tasks = (min(curve.shape[i] for curve in curves) for i in (0, 1))
+    stacked = np.stack([curve[:episodes, :tasks] for curve in curves], 1)
+    # Larger sets of tasks begin with the smaller ones, so that column m is one task for all.
+    return stacked[:, :, np.isfinite(stacked).all((0, 1))]
+
+
+def _possible(bounds: tuple[float, float], quantity: str, least: float) -> tuple[float, float]:
+    """Bounds of a rate of success no further than it can go: of few seeds they would."""
+    low, high = bounds
+    return (max(low, least), min(high, 1.0)) if quantity == SUCCESS else bounds
 
 
 def _judged(document: Mapping[str, Any]) -> Judged:

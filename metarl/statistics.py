@@ -3,6 +3,7 @@
 Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021).
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -20,28 +21,33 @@ def mean(values: NDArray[np.floating]) -> float:
 
 
 Aggregate = Callable[[NDArray[np.floating]], float]  # interquartile_mean or mean
+# 97.5th percentiles: of the normal distribution, and of Student's t with 1, 2 ... 10 degrees of
+# freedom.
+_NORMAL = 1.960
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 def interval(
-    values: NDArray[np.floating], seed: int = 0, resamples: int = 2000, level: float = 0.95,
+    values: NDArray[np.floating], seed: int = 0, resamples: int = 2000,
     aggregate: Aggregate = interquartile_mean,
 ) -> tuple[float, float]:
-    """The bootstrap interval of an aggregate of values (S, M), M tasks under S seeds.
+    """The 95 % bootstrap interval of an aggregate of values (S, M), M tasks under S seeds.
 
-    Stratified: each task's S values are resampled among themselves. With one seed there is nothing
-    to resample but the tasks, and the interval speaks of them alone.
+    A seed is one trained agent, judged on all the tasks: seeds are resampled whole, and the
+    interval speaks of other trainings, judged on these very tasks. With one seed there is nothing
+    to resample but the tasks, and it speaks of other tasks alone.
     """
-    return _bounds(_resampled(values, seed, resamples, aggregate), level)
+    return _bounds(_resampled(values, seed, resamples, aggregate))
 
 
 def difference(
     values: NDArray[np.floating], others: NDArray[np.floating], resamples: int = 2000,
-    level: float = 0.95, aggregate: Aggregate = interquartile_mean,
+    aggregate: Aggregate = interquartile_mean,
 ) -> tuple[float, float]:
-    """The bootstrap interval of how far an aggregate of values (S, M) lies above that of others
-    (S', M), each resampled as in `interval`. Beyond zero at both ends, the one is better."""
+    """The 95 % bootstrap interval of how far an aggregate of values (S, M) lies above that of
+    others (S', M), each resampled as in `interval`. Beyond zero at both ends, the one is better."""
     return _bounds(_resampled(values, 0, resamples, aggregate)
-                   - _resampled(others, 1, resamples, aggregate), level)
+                   - _resampled(others, 1, resamples, aggregate))
 
 
 def _resampled(
@@ -51,12 +57,29 @@ def _resampled(
     values = np.atleast_2d(np.asarray(values, np.float64))
     seeds, tasks = values.shape
     random = np.random.default_rng(seed)
+    summed = _means if aggregate is mean else _middle
     if seeds == 1:
-        drawn = values[0, random.integers(tasks, size=(resamples, tasks))]
-    else:
-        rows = random.integers(seeds, size=(resamples, seeds, tasks))
-        drawn = np.take_along_axis(values[None], rows, 1).reshape(resamples, -1)
-    return drawn.mean(1) if aggregate is mean else _middle(drawn)
+        return summed(values[0, random.integers(tasks, size=(resamples, tasks))])
+    # Task by task, seeds would look M times as many as they are: what a seed is better or worse by
+    # on all its tasks would be averaged away.
+    rows = random.integers(seeds, size=(resamples, seeds))
+    found, centre = summed(values[rows].reshape(resamples, -1)), summed(values.ravel())
+    # A bootstrap of few is too narrow: its variance is (S - 1) / S of what it should be, and its
+    # bounds are those of the normal distribution where Student's are due.
+    wider = math.sqrt(seeds / (seeds - 1)) * _student(seeds - 1) / _NORMAL
+    return centre + wider * (found - centre)
+
+
+def _student(freedom: int) -> float:
+    """The 97.5th percentile of Student's t with so many degrees of freedom."""
+    if freedom <= len(_STUDENT):
+        return _STUDENT[freedom - 1]
+    z = _NORMAL  # Cornish and Fisher's expansion: beyond the table it is right to 0.003
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+def _means(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    return values.mean(-1)
 
 
 def _middle(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -66,7 +89,6 @@ def _middle(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return ordered[..., cut : ordered.shape[-1] - cut].mean(-1)
 
 
-def _bounds(means: NDArray[np.floating], level: float) -> tuple[float, float]:
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
+def _bounds(means: NDArray[np.floating]) -> tuple[float, float]:
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

@@ -11,7 +11,7 @@ import torch
 from test_agents import Line, tiny
 from tiny import train
 
-from metarl import figures, scoreboard
+from metarl import figures
 from metarl.__main__ import main
 from metarl.agent import Embeds
 from metarl.agents import AGENTS
@@ -21,19 +21,7 @@ from metarl.evaluate import Apart, apart
 from metarl.randomness import Draws
 from metarl.report import Page, picture
 from metarl.run import Run, find
-from metarl.scoreboard import (
-    Entry,
-    Judged,
-    Range,
-    Switched,
-    bands,
-    compared,
-    distances,
-    read,
-    switched,
-    values,
-)
-from metarl.statistics import difference, interquartile_mean, interval, mean
+from metarl.scoreboard import Entry, Judged, Range, compared, read
 from metarl.trial import Steps
 
 GOAL = Range("goal_x", "m", (0.0, 2.0))
@@ -157,63 +145,6 @@ def test_only_maml_pools_what_its_rollouts_live() -> None:
     assert [name for name in AGENTS if tiny(name).plan.pools] == ["maml"]
 
 
-# Numbers.
-
-
-def test_success_is_summed_up_by_the_mean_and_return_by_the_middle_half(tmp_path: Path) -> None:
-    each = [entry("pearl", seed, [0, 1, 1, 9.0], tmp_path) for seed in range(2)]
-    # Eight numbers 0 0 1 1 1 1 9 9: the mean is 22 / 8; of the middle four, 1 1 1 1, it is 1.
-    assert bands(each, "test", "exploiting", "success")[-1][0] == 2.75
-    assert bands(each, "test", "exploiting", "return")[-1][0] == 1.0
-
-
-def test_the_interval_of_a_mean_is_that_of_the_binomial_nearly() -> None:
-    # 50 successes of 100 tasks under one seed: 0.5 +- 1.96 * sqrt(0.25 / 100) = 0.5 +- 0.098.
-    low, high = interval(np.repeat([0.0, 1.0], 50)[None], aggregate=mean)
-    assert low == pytest.approx(0.402, abs=0.015) and high == pytest.approx(0.598, abs=0.015)
-
-
-def test_a_difference_lies_above_zero_where_one_is_surely_better() -> None:
-    # Seeds that agree leave nothing to chance: the interval is the difference itself.
-    better, worse = np.full((3, 4), 5.0), np.full((2, 4), 2.0)
-    assert difference(better, worse) == (3.0, 3.0)
-    noise = np.random.default_rng(0).normal(size=(2, 5, 40))
-    low, high = difference(noise[0], noise[1])
-    assert low < 0 < high
-
-
-def test_only_tasks_that_all_seeds_have_and_survived_count(tmp_path: Path) -> None:
-    whole, short = (entry("pearl", seed, [1, 2, 3, 4.0], tmp_path) for seed in range(2))
-    curves = {"exploiting": {"return": np.array([[1, 2, np.nan]])}}
-    short = replace(short, judged={"test": replace(short.judged["test"], curves=curves)})
-    found = values([whole, short], "test", "exploiting", "return")
-    # One episode in common, three tasks in common, of which one was lost under a seed.
-    assert found.tolist() == [[[-9, -9], [1, 2]]]
-
-
-def test_the_distance_from_the_training_range_counts_in_its_widths() -> None:
-    other = Range("mass", "kg", (1.0, 2.0))
-    tasks = np.array([[1.0, 1, 1.5], [8.0, 0, 1.5], [-2.0, 1, 1.0], [8.0, 0, 6.0]])
-    # Goal 0 ... 2: 8 is three widths out, -2 one. Mass 1 ... 2: 6 is four out; 3, 4 -> 5.
-    assert distances(tasks, (GOAL, SHAPE, other)).tolist() == [0, 3, 1, 5]
-
-
-def test_two_axes_hold_what_varies_most_and_tell_what_is_linear_in_them() -> None:
-    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    circle = np.column_stack([3 * np.cos(angle), np.zeros(40), np.sin(angle)])
-    points, shares = scoreboard.principal(circle)
-    assert shares.tolist() == pytest.approx([0.9, 0.1])  # 9 and 1 of 10
-    assert np.allclose(abs(points[:, 0]), abs(circle[:, 0]))
-    assert scoreboard.explained(np.cos(angle), points) == pytest.approx(1)
-    assert scoreboard.explained(np.cos(2 * angle), points) == pytest.approx(0, abs=1e-9)
-
-
-def test_performance_depends_on_the_parameter_that_parts_it() -> None:
-    x, y = (part.ravel() for part in np.meshgrid(np.arange(8.0), np.arange(8.0)))
-    assert scoreboard.dependence((x >= 4).astype(float), x) == pytest.approx(1)
-    assert scoreboard.dependence((x >= 4).astype(float), y) == pytest.approx(0)
-
-
 def test_tiles_hold_means_and_keep_to_the_training_range() -> None:
     edges = [figures._edges(TASKS[:, 0], GOAL), figures._edges(TASKS[:, 1], SHAPE)]
     assert edges[0].tolist() == pytest.approx([0, 0.4, 0.8, 1.2, 1.6, 2.0])
@@ -335,18 +266,6 @@ def test_trials_whose_tasks_change_are_drawn_by_themselves(
     assert main(["report", str(trained.path), "--out", str(tmp_path / "page.html")]) == 0
     text = (tmp_path / "page.html").read_text()
     assert "When the task changes" in text and "others after every 2 episodes" in text
-
-
-def test_episodes_of_changing_trials_are_pooled_over_seeds_as_far_as_both_go() -> None:
-    long, short = (Switched("test", 2, {"return": np.array(rows)}) for rows in (
-        [[1.0, 1.0], [5.0, 5.0], [9.0, 9.0]], [[3.0, 3.0], [7.0, np.nan]]))
-    entries = [Entry("line", "pearl", seed, {}, Path("."), switched=(one,))
-               for seed, one in enumerate((long, short))]
-    # Middle halves: of 1 1 3 3, and of 5 5 7.
-    bands = switched(entries, "test", 2, "return")
-    assert [band[0] for band in bands] == pytest.approx(
-        [2.0, interquartile_mean(np.array([5.0, 5.0, 7.0]))])
-    assert switched(entries, "test", 3, "return") == []
 
 
 @pytest.mark.parametrize(("words", "line"), [

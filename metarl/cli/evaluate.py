@@ -21,7 +21,8 @@ _DESCRIPTION = """Judge the latest checkpoint of a run on the tasks of a split: 
 of episodes 1 ... K, each in the same hidden task unless that changes on the way; and, where it does
 not, exploration and exploitation apart: after k = 0 ... K episodes of exploring as in training,
 what one episode of the agent's best earns. Figures are interquartile means over tasks, with 95 %
-bootstrap intervals. The whole result, task by task, is written into RUN/evaluations/ as JSON."""
+bootstrap intervals, which speak of other tasks, not of another training. The whole result, task by
+task, is written into RUN/evaluations/ as JSON."""
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,8 @@ def too_few(entries: Sequence[Entry]) -> str:
         return ""
     return (f"Some agents here have {seeds} seed{'s' if seeds > 1 else ''}, fewer than {FEW}: a "
             "sanity check, not a comparison of agents. With one seed, the intervals speak of other "
-            "tasks alone, not of another training; with two to four they are too narrow.")
+            "tasks alone, not of another training; with two to four they do speak of another "
+            "training, and are so wide that they rarely tell agents apart.")
 
 
 def _commands(entries: Sequence[Entry]) -> list[str]:

@@ -13,7 +13,7 @@ from metarl.scoreboard import (
     SUCCESS,
     Band,
     Entry,
-    aggregate,
+    band,
     bands,
     compared,
     distances,
@@ -23,7 +23,6 @@ from metarl.scoreboard import (
     switched,
     values,
 )
-from metarl.statistics import interval
 
 Agents = Mapping[str, Sequence[Entry]]
 _RIVAL = "finetune"
@@ -77,8 +76,9 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
             f"Each agent explored a task that it had never met for up to {episodes} episodes; this "
             "is what an episode of its best then earned. Tasks of the test split are drawn like "
             "those it was trained on; those of the ood split lie beyond. Returns are interquartile "
-            "means (the middle half), success is the mean; in brackets the 95 % interval by "
-            "stratified bootstrap over seeds and tasks."),
+            "means (the middle half), success is the mean; in brackets the 95 % interval for other "
+            "trainings, judged on the same tasks: a bootstrap over whole seeds, widened for their "
+            "small number; of one seed alone, a bootstrap over tasks."),
         table(columns, rows, markup=True), *_lengths(agents), *_budgets(agents),
         *_words(agents, asked[0]))
 
@@ -262,7 +262,7 @@ def _beyond(page: Page, agents: Agents, quantity: str) -> None:
 
 def _by_distance(each: Sequence[Entry], quantity: str) -> list[tuple[float, Band]]:
     """(mean distance, band) of the test tasks, and of the ood ones in groups of equal size."""
-    points, chosen = [], aggregate(quantity)
+    points = []
     for split, groups in (("test", 1), ("ood", _BINS)):
         found = values(each, split, "exploiting", quantity)
         judged = next((e.judged[split] for e in each if split in e.judged), None)
@@ -271,9 +271,7 @@ def _by_distance(each: Sequence[Entry], quantity: str) -> list[tuple[float, Band
         far = distances(judged.tasks[: found.shape[2]], judged.ranges)
         for group in np.array_split(np.argsort(far), groups):
             if len(group):
-                last = found[-1][:, group]
-                points.append((float(far[group].mean()),
-                               (chosen(last), *interval(last, aggregate=chosen))))
+                points.append((float(far[group].mean()), band(found[-1][:, group], quantity)))
     return points
 
 
