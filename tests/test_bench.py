@@ -17,8 +17,10 @@ from tiny import TINY
 
 from metarl import scores
 from metarl.__main__ import main
+from metarl.cli import jobs
 from metarl.cli.jobs import Bench
 from metarl.errors import UserError
+from metarl.run import Run
 from metarl.study import Job, claim, describe, grid, is_held, load, standing, studies, trained_run
 
 ROOT = Path(__file__).parents[1]
@@ -60,8 +62,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_grid_does_all_of_a_seed_before_the_next_and_scripted_policies_once() -> None:
-    jobs = grid(["scripted", "pearl"], ["reach", "push"], range(2))
-    assert [(job.family, job.agent, job.seed) for job in jobs] == [
+    made = grid(["scripted", "pearl"], ["reach", "push"], range(2))
+    assert [(job.family, job.agent, job.seed) for job in made] == [
         ("reach", "scripted", 0), ("reach", "pearl", 0), ("push", "scripted", 0),
         ("push", "pearl", 0), ("reach", "pearl", 1), ("push", "pearl", 1)]
 
@@ -119,6 +121,32 @@ def test_a_job_killed_in_training_is_taken_up_again_by_resume(done: Path, tmp_pa
     old, new = (csv.DictReader((p / "scores.csv").read_text().splitlines())
                 for p in (done, tmp_path))
     assert [r["return"] for r in old] == [r["return"] for r in new]  # those of the whole run
+
+
+def test_a_job_whose_tasks_change_is_judged_as_it_was_trained(tmp_path: Path) -> None:
+    place = FLAGS.index("--config.episodes") + 1
+    flags = (*FLAGS[:place], "2", *FLAGS[place + 1 :], "--trial.switch-every", "1")
+    job = Job("pearl", "reach", 0, flags, episodes=2, splits=("test",))
+    bench(tmp_path, Calls()).work([job])
+    at = standing(tmp_path / "jobs", job)
+    assert at.condition == "done", at.reason
+    # Nobody can be at its best in a task that becomes another: it is judged as it adapts alone.
+    assert [(row["phase"], row["episode"]) for row in at.rows] == [
+        ("adapting", "1"), ("adapting", "2")]
+
+
+def test_of_two_evaluations_that_on_most_tasks_counts(tmp_path: Path) -> None:
+    names = [f"test_step_000000000_k1_n{n}_s0.json" for n in (30, 100, 6)]
+    for name in names:
+        Run(tmp_path).write_json(f"evaluations/{name}", {})
+    assert jobs._evaluations(tmp_path, JOB, "test") == [tmp_path / "evaluations" / names[1]]
+
+
+def test_a_job_that_scored_nothing_has_failed(tmp_path: Path) -> None:
+    nowhere = Job("scripted", "reach", 0, splits=())
+    bench(tmp_path, Calls()).work([nowhere])
+    at = standing(tmp_path / "jobs", nowhere)
+    assert at.condition == "failed" and "no evaluation" in at.reason
 
 
 def test_a_failed_job_says_why_and_does_not_stop_the_others(tmp_path: Path) -> None:

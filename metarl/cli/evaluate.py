@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -63,9 +63,8 @@ def run(argv: list[str]) -> int:
         "run": str(found.path), "checkpoint": at.step, "switch_every": every,
         **described(family, agent, options.split, options.seed, tasks, result, parts),
     }
-    name = f"evaluations/{options.split}_step_{at.step:09d}_k{options.episodes}_n{count}" \
-           f"_s{options.seed}{f'_switch{every}' if every else ''}.json"
-    file = found.write_json(name, document)
+    name = file_name(options.split, at.step, options.episodes, count, options.seed, every)
+    file = found.write_json(f"evaluations/{name}", document)
     if options.json:
         print_json({**document, "file": str(file)})
     else:
@@ -79,6 +78,14 @@ def run(argv: list[str]) -> int:
         show("IQM: interquartile mean, that of the middle half of the tasks")
         show(f"kept in {file}")
     return 0
+
+
+def file_name(
+    split: str, step: int, episodes: int, tasks: int | Literal["*"], seed: int, every: int
+) -> str:
+    """What an evaluation's file is called; a pattern for any number of tasks where that is "*"."""
+    switched = f"_switch{every}" if every else ""
+    return f"{split}_step_{step:09d}_k{episodes}_n{tasks}_s{seed}{switched}.json"
 
 
 def described(

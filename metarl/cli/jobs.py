@@ -11,7 +11,7 @@ from typing import TextIO
 
 from metarl import api, scores, study
 from metarl.cli.common import say
-from metarl.cli.evaluate import described
+from metarl.cli.evaluate import described, file_name
 from metarl.envs import FAMILIES
 from metarl.envs.expert import Expert
 from metarl.envs.family import Split, sample_tasks
@@ -53,6 +53,9 @@ class Bench:
                 self._train(job, folder, lock) and self._judge(job, folder, lock))
             if finished:
                 new = self._rows(job, folder)
+                if not new:
+                    raise UserError("there is no evaluation of it on "
+                                    f"{' or '.join(job.splits) or 'any split'}: it scored nothing")
                 scores.append(self.scores, new)
                 Run(folder).write_json("done.json", {"time": utc(), "rows": new})
                 self.say(f"done {job.key}")
@@ -114,7 +117,7 @@ class Bench:
                 result = evaluate(worlds, expert, tasks, job.episodes, 0, self.stop)
                 parts = apart(worlds, expert, tasks, job.episodes, 0, self.stop)
             Run(folder).write_json(
-                f"evaluations/{split}_step_000000000_k{job.episodes}_n{len(tasks)}_s0.json",
+                f"evaluations/{file_name(split, 0, job.episodes, len(tasks), 0, 0)}",
                 {"run": str(folder), "checkpoint": 0, "switch_every": 0,
                  **described(family, expert, split, 0, tasks, result, parts)},
             )
@@ -181,10 +184,15 @@ def _splits(job: Job, made: Run) -> list[str]:
 
 
 def _evaluations(where: Path, job: Job, split: str) -> list[Path]:
-    """The newest evaluation of a job on a split, if there is one: a list of it."""
-    steps = Run(where).status["step"] if (where / "status.json").exists() else 0
-    pattern = f"{split}_step_{steps:09d}_k{job.episodes}_n*_s0.json"
-    return sorted((where / "evaluations").glob(pattern))[-1:]
+    """The evaluation of a job on a split, if there is one: a list of it. Tasks change in it if they
+    did in training; of several counts that on most tasks, as in metarl.scoreboard."""
+    steps, every = 0, 0
+    if (where / "status.json").exists():
+        made = Run(where)
+        steps, every = made.status["step"], api.switch_every(made)
+    pattern = file_name(split, steps, job.episodes, "*", 0, every)
+    found = (where / "evaluations").glob(pattern)
+    return sorted(found, key=lambda file: int(file.name.split("_n")[1].split("_")[0]))[-1:]
 
 
 def _plugins(job: Job) -> list[str]:
