@@ -17,7 +17,7 @@ from tiny import STEPS, train
 from metarl import api, checkpoint
 from metarl.__main__ import main
 from metarl.agents.pearl import Pearl
-from metarl.run import Run, find
+from metarl.run import Run, Writer, find
 
 ITERATIONS = 12
 
@@ -116,6 +116,18 @@ def test_a_finished_run_says_so_and_changes_nothing(
     assert main(["resume", str(uninterrupted.path), "--steps", "15"]) == 2
     assert "cannot be shortened" in capsys.readouterr().err
     assert (uninterrupted.path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_resume_that_is_refused_leaves_the_run_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train(tmp_path, 1)) == 0
+    run = find("latest", tmp_path)
+    before = {name: (run.path / name).read_text() for name in ("config.json", "command.txt")}
+    with Writer(run, STEPS):  # as another process that trains in it
+        assert main(["resume", str(run.path), "--steps", "1000"]) == 2
+    assert "being written by another process" in capsys.readouterr().err
+    assert {name: (run.path / name).read_text() for name in before} == before
 
 
 def test_a_damaged_newest_checkpoint_costs_time_but_no_bits(

@@ -6,7 +6,7 @@ from metarl import api
 from metarl.cli.common import RunOptions, parse, print_json, say, warn
 from metarl.cli.train import progress_at, tell, train_in
 from metarl.errors import UserError
-from metarl.run import this_command
+from metarl.run import Writer, this_command
 from metarl.signals import stop_on_signals
 from metarl.train import Progress
 
@@ -39,12 +39,13 @@ def run(argv: list[str]) -> int:
                             "steps; a run cannot be shortened")
         if progress.env_steps >= steps:
             return _finished(str(found.path), progress, options.json)
-        if steps != config["steps"]:
-            found.write_json("config.json", {**config, "steps": steps})
-        with (found.path / "command.txt").open("a") as commands:
-            commands.write(" ".join(this_command()) + "\n")
-        say(f"going on from env step {progress.env_steps:,} of {steps:,}")
-        outcome = train_in(found, family, agent, at, stop)
+        with Writer(found, progress.env_steps) as writer:  # from here on the run is ours to change
+            if steps != config["steps"]:
+                found.write_json("config.json", {**config, "steps": steps})
+            with (found.path / "command.txt").open("a") as commands:
+                commands.write(" ".join(this_command()) + "\n")
+            say(f"going on from env step {progress.env_steps:,} of {steps:,}")
+            outcome = train_in(writer, family, agent, at, stop)
     return tell(found, outcome, options.json)
 
 

@@ -95,20 +95,18 @@ def begin(argv: list[str]) -> tuple[Run, int]:
 
 
 def train_in(
-    run: Run, family: Family, agent: Agent, at: Checkpoint | None, stop: Callable[[], bool]
+    writer: Writer, family: Family, agent: Agent, at: Checkpoint | None, stop: Callable[[], bool]
 ) -> Outcome:
-    """Train in a run directory from the checkpoint `at`, or from the beginning, until its steps are
-    spent, or until `stop`. The agent has the state of `at` already."""
-    config, progress = run.config, progress_at(at)
+    """Train in a writer's run from the checkpoint `at`, or from the beginning, until its steps are
+    spent, or until `stop`. The agent has the state of `at` already, and the writer is there too."""
+    run, progress = writer.run, progress_at(at)
+    config = run.config
     budget = Budget(**{f.name: config[f.name] for f in dataclasses.fields(Budget)})
     setting = api.build_setting(family, agent, config)
     if setting.curriculum is not None and at is not None:
         setting.curriculum.load_state(at.tensors["curriculum"])
     title = f"{config['agent']} on {config['family']} · seed {config['seed']}"
-    with (
-        Writer(run, progress.env_steps) as writer,
-        display.Display(title, str(run.path)) as shown,
-    ):
+    with display.Display(title, str(run.path)) as shown:
         session = _Session(run, agent, setting, budget, writer, shown, progress)
         run.set_status("running", progress.env_steps)
         writer.log(f"training from env step {progress.env_steps:,}")
@@ -188,7 +186,8 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
                         "that, or for longer trials")
     with stop_on_signals() as stop:
         made = Run.create(options.runs, config, this_command(), choice.files)
-        return options, made, train_in(made, family, agent, None, stop)
+        with Writer(made) as writer:
+            return options, made, train_in(writer, family, agent, None, stop)
 
 
 class _Session:
