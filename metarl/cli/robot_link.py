@@ -27,7 +27,7 @@ from metarl.robot.log import Recorder
 from metarl.robot.preflight import Item, look, look_at_delays, refuse_failures
 from metarl.robot.registry import Option, arm_class
 from metarl.robot.rollout import digest
-from metarl.robot.session import in_charge, is_session, own_belief
+from metarl.robot.session import check_rows, in_charge, is_session, own_belief
 from metarl.robot.worlds import ArmWorlds, Authority, NeedsHuman, Perception
 from metarl.run import DEFAULT_ROOT, find, utc
 
@@ -101,6 +101,7 @@ def choose(options: ArmOptions) -> Chosen:
     if not is_bundle(path):
         path = find(str(path), options.runs).path
     policy = api.load(path, "cpu", options.plugin)
+    check_rows(policy)
     family = api.build_family(policy.about["family"], policy.about["options"], options.plugin,
                               policy.files)
     names = [p.name for p in family.parameters]

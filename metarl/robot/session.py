@@ -79,11 +79,22 @@ class Outcome:
 
 
 def own_belief(policy: Policy, worlds: ArmWorlds, seed: int) -> Any:
-    """What a policy believes when an arm begins: its own belief if that is one row's, a prior
-    otherwise."""
-    if policy.replicas == 1 and policy.about.get("episodes"):
-        return policy.belief
-    return prior(policy.agent, worlds, seed)
+    """What a policy believes when an arm begins: what it was adapted to, by its own episodes or by
+    demonstrations; a prior where it was not. Raises UserError as `check_rows` does."""
+    check_rows(policy)
+    return policy.belief if _adapted(policy) else prior(policy.agent, worlds, seed)
+
+
+def check_rows(policy: Policy) -> None:
+    """Raise UserError where what a policy was adapted to is no one row's. Weights that the rows of
+    a task share serve one row as they serve all; several memories of a task do not."""
+    if _adapted(policy) and policy.replicas > 1 and not policy.agent.plan.pools:
+        raise UserError(f"this bundle was adapted in {policy.replicas} rows that share nothing, "
+                        "and an arm is one: begin with the run that it was adapted from")
+
+
+def _adapted(policy: Policy) -> bool:
+    return bool(policy.about.get("episodes") or policy.about.get("demonstrations"))
 
 
 def adapt(
