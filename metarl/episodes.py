@@ -17,6 +17,7 @@ steps lie one after the other, episode after episode:
                       It is for judging what was adapted alone: no agent is ever given it.
 """
 
+import copy
 import io
 import json
 import math
@@ -41,6 +42,7 @@ FORMAT, VERSION = "metarl episodes", 1
 LARGEST = 512 * 2**20  # bytes of all arrays of a file, uncompressed
 _MEMBERS = 64  # arrays of a file
 _HEADER = 2**20  # bytes of the header
+_PIECE = 2**20  # bytes that are unpacked at a time
 _STEP = {  # array -> the part of `Steps` that it holds, and its type
     "observation": ("obs", "<f4"), "action": ("action", "<f4"), "reward": ("reward", "<f4"),
     "next_observation": ("next_obs", "<f4"), "terminated": ("terminated", "|b1"),
@@ -223,7 +225,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, label: str) -> np.ndarray:
     """One array. Its own header must promise as many bytes as the zip has for it: numpy would set
     memory aside for whatever it says."""
-    data = archive.read(member)
+    data = _unpacked(archive, member, label)
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise DamagedFile(f"{label} is not an array in NPY format 1.0")
@@ -235,6 +237,23 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, label: str) -> np.
     if min(shape, default=0) < 0 or math.prod(shape) * kind.itemsize != len(body):
         raise DamagedFile(f"{label} has {len(body)} bytes, its shape {shape} needs others")
     return np.frombuffer(bytearray(body), kind).reshape(shape)
+
+
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, label: str) -> bytes:
+    """The bytes of a member, piece by piece, so that one that lies of its size fills no memory."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # zipfile unpacks the others in one go, however much comes of it; numpy writes none.
+        raise UserError(f"{label} is neither stored nor deflated; record it anew")
+    # zipfile would leave out, without a word, what follows the size that it is told.
+    whole = copy.copy(member)
+    whole.file_size, data = LARGEST + 1, bytearray()
+    with archive.open(whole) as stream:
+        while piece := stream.read(_PIECE):
+            data += piece
+            if len(data) > member.file_size:
+                raise DamagedFile(
+                    f"{label} holds more than the {member.file_size} bytes that it says")
+    return bytes(data)
 
 
 def _about(header: np.ndarray | None, path: Path) -> About:

@@ -2,7 +2,10 @@
 
 import io
 import json
+import struct
+import tracemalloc
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +147,37 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
     assert path.stat().st_size < 2**16
     with pytest.raises(UserError, match="would fill 16 MiB with 1 arrays; 16 MiB"):
         read(path)
+
+
+@pytest.mark.parametrize(("method", "error", "line"), [
+    (zipfile.ZIP_STORED, DamagedFile, "reward holds more than the 148 bytes that it says"),
+    (zipfile.ZIP_DEFLATED, DamagedFile, "reward holds more than the 148 bytes that it says"),
+    (zipfile.ZIP_BZIP2, UserError, "reward is neither stored nor deflated"),
+    (zipfile.ZIP_LZMA, UserError, "reward is neither stored nor deflated"),
+])
+def test_an_array_that_unpacks_to_more_than_the_zip_says_is_refused_before_it_does(
+    method: int, error: type[UserError], line: str, tmp_path: Path
+) -> None:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(5, "f4"))
+    said = stream.getvalue()  # 128 bytes of header and 20 of numbers, and 16 MiB that follow
+    whole = said + bytes(2**24)
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("reward.npy", whole)
+    data = bytearray(path.read_bytes())
+    entry = data.rindex(b"PK\x01\x02")  # of the directory: CRC-32 at 16, bytes unpacked at 24
+    struct.pack_into("<I", data, entry + 16, zlib.crc32(said))
+    struct.pack_into("<I", data, entry + 24, len(said))
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(error, match=line):
+            read(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**22
 
 
 def test_an_array_may_not_promise_more_than_it_brings(file: Path) -> None:
