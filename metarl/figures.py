@@ -299,7 +299,7 @@ def themed() -> Any:
         "ytick.labelcolor": INK, "axes.linewidth": 0.7, "xtick.major.width": 0.7,
         "ytick.major.width": 0.7, "figure.constrained_layout.use": True, "axes.facecolor": "none",
         "figure.facecolor": "none", "savefig.facecolor": "none", "legend.labelcolor": INK,
-        "font.family": "DejaVu Sans",
+        "font.family": "DejaVu Sans", "text.parse_math": False,  # names are no formulas
     }
     plt.rcParams.update(style)  # for what is added to the figure, a colour bar say, too
     return plt

@@ -153,6 +153,61 @@ def test_the_page_says_what_it_was_and_by_which_test_it_was_judged(tmp_path: Pat
     assert "<p>," not in text  # what a log says is not taken for HTML
 
 
+SCRIPT = "$<script>alert(1)</script>"  # a lone $ would begin a formula for matplotlib
+
+
+def scripted(what: Any) -> Any:
+    """The same message with a script in every text and every name that are free."""
+    if isinstance(what, dict):
+        fixed = ("utc", "verdict", "verb", "arm")
+        return {name: text if name in fixed else scripted(text) for name, text in what.items()}
+    if isinstance(what, list | tuple):
+        return type(what)(scripted(each) for each in what)
+    return f"{what}{SCRIPT}" if isinstance(what, str) else what
+
+
+def test_no_text_of_a_log_is_taken_for_html(tmp_path: Path) -> None:
+    good, bad = Rollout(5, 1.0, "", False), Rollout(5, 0.0, "late", False)
+    found = Finding(Verdict.KEEP, "why", (Pair(bad, good, True),) * 9, 10, "arm")
+    check = {"name": "kl", "what": "its KL", "value": 2.0, "bound": None, "passed": False}
+    item = {"name": "state", "mark": "ok", "found": "fine"}
+    told = scripted([
+        ("session", {**SESSION, "arm": SCRIPT, "operator": "Ada", "preflight": [item],
+                     "words": {f"x{SCRIPT}": "1"}}),
+        ("start", {"t": 0.0, "episode": 0, "q": [0.0, 0.5], "obs": []}),
+        ("step", row(0.5, 0.1, reward=1.0, limits=["tube"])),
+        ("abort", {"t": 0.5, "reason": "it was pushed"}),
+        ("reset", {"t": 0.6, "needs_human": "put it back"}),
+        ("rollout", {"purpose": "run", "return": 1.0, "steps": 1, "reason": "it was stopped"}),
+        *(("rollout", {"purpose": "verify", "policy": name, "return": 1.0, "steps": 1,
+                       "reason": "", f"m{SCRIPT}": 1.0}) for name in ("base", "adapted")),
+        ("verdict", found.as_dict()),
+        ("candidate", {"parent": "a", "candidate": "c", "finite": True, "checks": [check]}),
+        ("identified", {"values": {f"v{SCRIPT}": 1.0}, "spread": {f"v{SCRIPT}": 0.1},
+                        "place": {f"v{SCRIPT}": "inside"}}),
+        ("guard", row(0.5, 0.1, reason="hot", faults=["hot"]))])
+    written(tmp_path / "a.mcap", lambda log: [log(t.removesuffix(SCRIPT), m) for t, m in told])
+    text = said(tmp_path / "a.mcap")
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") > 40
+
+
+@pytest.mark.parametrize(("topic", "message"), [
+    ("session", {**SESSION, "speed": SCRIPT}), ("session", {**SESSION, "utc": SCRIPT}),
+    ("session", {**SESSION, "joints": [1, 2]}), ("session", {**SESSION, "model": ["fr3"]}),
+    ("session", {**SESSION, "operator": 1}), ("session", {**SESSION, "preflight": [{}]}),
+    ("rollout", {"return": 1.0, "steps": SCRIPT}), ("rollout", {"return": SCRIPT}),
+    ("rollout", {"return": 1.0, "policy": 1}), ("rollout", {"steps": 1}),
+    ("verdict", {"where": "arm"}), ("identified", {"values": {"payload": SCRIPT}}),
+    ("candidate", {"parent": "a", "candidate": 1, "finite": True, "checks": []}),
+])
+def test_what_is_no_number_where_one_belongs_is_no_log_of_ours(
+    topic: str, message: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(DamagedFile, match="makes no sense"):
+        written(tmp_path / "a.mcap", lambda log: log(topic, message))
+
+
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("arm") / "session"
@@ -208,7 +263,7 @@ def test_a_log_that_was_cut_off_is_shown_as_far_as_it_goes(session: Path, tmp_pa
 
 
 def test_another_number_than_was_written_is_damage(tmp_path: Path) -> None:
-    written(tmp_path / "a.mcap", lambda log: log("identified", {"payload": 31415.9}))
+    written(tmp_path / "a.mcap", lambda log: log("note", {"payload": 31415.9}))
     whole = (tmp_path / "a.mcap").read_bytes()
     assert whole.count(b"31415.9") == 1  # too short to be compressed
     (tmp_path / "a.mcap").write_bytes(whole.replace(b"31415.9", b"31416.9"))

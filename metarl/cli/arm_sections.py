@@ -2,7 +2,6 @@
 
 import html
 from collections import Counter
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from metarl.cli.common import number
 from metarl.report import Page, facts, folded, paragraph, picture, table
 from metarl.robot import figures
 from metarl.robot.candidate import FACTOR, TASKS
-from metarl.robot.diary import HARMLESS, Diary, Episode
+from metarl.robot.diary import HARMLESS, Diary, Episode, when
 from metarl.robot.gate import ALPHA, Verdict, wins_needed
 
 _MARKS = {Verdict.KEEP: "better", Verdict.ROLL_BACK: "worse", Verdict.REFUSED: "worse"}
@@ -70,7 +69,7 @@ def _what(page: Page, diary: Diary) -> None:
 
 def _when(utc: str) -> str:
     """A run's time stamp, for people."""
-    return f"{datetime.strptime(utc, '%Y%m%dT%H%M%SZ'):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{when(utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _verdict(page: Page, diary: Diary) -> None:
@@ -81,8 +80,9 @@ def _verdict(page: Page, diary: Diary) -> None:
     if diary.verdicts:
         last = diary.verdicts[-1]
         mark = _MARKS.get(Verdict(last["verdict"]), "")
+        why = html.escape(f"on the {last['where']}: {last['reason']}")
         parts.append(f'<p><strong class="{mark}">{html.escape(last["verdict"].capitalize())}'
-                     f"</strong>, on the {last['where']}: {html.escape(last['reason'])}.</p>")
+                     f"</strong>, {why}.</p>")
         planned = last["planned"]
         parts.append(paragraph(
             f"The test, fixed beforehand: the exact one-sided sign test at {ALPHA:.0%} on "
@@ -108,7 +108,7 @@ def _candidate(diary: Diary) -> list[str]:
         "was trained on, which was measured before the arm moved.", "note")
     figures = table(
         ("before it may move the arm", "figure", "bound", ""),
-        [(check["what"], f"{_number(check['value'])}", f"{check['bound']:.3g}",
+        [(check["what"], _number(check["value"]), _number(check["bound"]),
           "ok" if check["passed"] else "fails") for check in found["checks"]])
     why = [check["what"] for check in found["checks"] if not check["passed"]]
     if found["finite"] and not why:
@@ -162,8 +162,8 @@ def _episodes(page: Page, diary: Diary) -> None:
     for e in shown:
         series = e.series
         rows.append([
-            html.escape(f"{e.number} {e.purpose}"), *([e.policy or "-"] if paired else []),
-            number(e.outcome["return"]),
+            html.escape(f"{e.number} {e.purpose}"),
+            *([html.escape(e.policy) or "-"] if paired else []), number(e.outcome["return"]),
             *([_yes(e.outcome.get("success"))] if success else []), str(e.steps),
             *(["-"] * 3 if series is None else [
                 f"{1e3 * np.abs(series.behind).max():.1f}", f"{1e3 * series.age.max():.1f}",

@@ -7,6 +7,7 @@ saw after each control step.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,24 @@ from numpy.typing import NDArray
 
 from metarl.errors import DamagedFile
 from metarl.robot.arm import Vector
+from metarl.robot.gate import Verdict
 from metarl.robot.log import is_whole, messages
 
 _TWIN = "verify, twin"  # purpose of rollouts that no steps are logged of
-_SAID = ("verb", "utc", "metarl", "arm", "live", "driver", "model", "joints", "spec", "q_min",
-         "q_max", "limits", "speed", "family", "agent", "policy", "digest", "parent", "words")
+_TEXTS = ("verb", "utc", "metarl", "arm", "driver", "model", "spec", "family", "agent", "policy",
+          "digest")
+_NUMBER = int | float
+# What messages must hold for a page to say it: by name; in each of a list; (in each of a mapping,).
+_SESSION = {**dict.fromkeys(_TEXTS, str), "live": bool, "joints": [str], "q_min": [_NUMBER],
+            "q_max": [_NUMBER], "limits": dict | None, "speed": _NUMBER, "parent": str | None,
+            "words": (str,)}
+_PREFLIGHT = [{"name": str, "mark": str, "found": str}]
+_VERDICT = {"where": str, "verdict": str, "reason": str, "planned": int, "wins": int,
+            "losses": int, "p": _NUMBER, "pairs": list}
+_CANDIDATE = {"parent": str, "candidate": str, "finite": bool, "checks": [
+    {"what": str, "value": _NUMBER | None, "bound": _NUMBER | None, "passed": bool}]}
+_IDENTIFIED = {"values": (_NUMBER,), "spread": (_NUMBER,), "place": (str,)}
+_ROLLOUT = {"purpose": str, "policy": str, "steps": int, "reason": str}
 # Why a target changes with no trouble: a policy's velocities jump, and the guard rounds that off.
 HARMLESS = frozenset({"acceleration"})
 
@@ -120,19 +134,52 @@ def read(path: Path) -> Diary:
         events = [Event(m["t"], f"stopped: {m['reason']}") for m in told["abort"]]
         events += [Event(m["t"], f"needs a person: {m['needs_human']}") for m in told["reset"]]
         events = sorted([*events, *_alarms(told["guard"])], key=lambda event: event.t)
-        session = _last(told["session"])
-        if missing := set(_SAID if session else ()) - set(session):
-            raise KeyError(f"a session without {min(missing)}")
+        for verdict in told["verdict"]:
+            _check(verdict, _VERDICT, "verdict")
+            Verdict(verdict["verdict"])
         return Diary(
-            path, session, _episodes(parts, told["rollout"], told["guard"], events),
-            told["verdict"], _last(told["candidate"]), _last(told["identified"]), events,
+            path, _session(told["session"]),
+            _episodes(parts, told["rollout"], told["guard"], events),
+            told["verdict"], _last(told["candidate"], _CANDIDATE, "candidate"),
+            _last(told["identified"], _IDENTIFIED, "identified"), events,
             len(told["shadow"]), is_whole(path))
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFile(f"{path} holds a message that makes no sense: {error}") from None
 
 
-def _last(told: list[Any]) -> dict[str, Any]:
+def _session(told: list[Any]) -> dict[str, Any]:
+    """What a session says of itself, the last time that it does."""
+    found = _last(told, _SESSION, "session")
+    if found:
+        _check(found.get("operator", ""), str, "operator")
+        _check(found.get("preflight", []), _PREFLIGHT, "preflight")
+        _check(found.get("latency", {}), ([_NUMBER],), "latency")
+        when(found["utc"])
+    return found
+
+
+def when(utc: str) -> datetime:
+    """The time that a time stamp tells. Raises ValueError."""
+    return datetime.strptime(utc, "%Y%m%dT%H%M%SZ")
+
+
+def _last(told: list[Any], kind: Any, name: str) -> dict[str, Any]:
+    if told:
+        _check(told[-1], kind, name)
     return told[-1] if told else {}
+
+
+def _check(value: Any, kind: Any, name: str) -> None:
+    """Raise TypeError, or KeyError, unless a message is of a kind as above."""
+    whole = {list: list, dict: dict, tuple: dict}.get(type(kind), kind)
+    if not isinstance(value, whole):
+        raise TypeError(f"{name} is of type {type(value).__name__}")
+    if isinstance(kind, dict):
+        for key, part in kind.items():
+            _check(value[key], part, f"{name}, {key}")
+    elif isinstance(kind, list | tuple):
+        for part in value if isinstance(kind, list) else value.values():
+            _check(part, kind[0], name)
 
 
 def _alarms(ticks: Iterable[Mapping[str, Any]]) -> list[Event]:
@@ -168,10 +215,9 @@ def _episode(
     number: int, rollout: Mapping[str, Any], part: list[Any] | None, ticks: list[Any],
     times: Vector, events: list[Event],
 ) -> Episode:
-    said = dict(rollout)
-    purpose, policy, steps, invalid = (
-        said.pop(name, default) for name, default in
-        (("purpose", ""), ("policy", ""), ("steps", 0), ("reason", "")))
+    said = {name: kind() for name, kind in _ROLLOUT.items()} | dict(rollout)
+    _check(said, {**_ROLLOUT, "return": _NUMBER | None}, "rollout")
+    purpose, policy, steps, invalid = (said.pop(name) for name in _ROLLOUT)
     said.pop("valid", None)
     outcome = {name: np.nan if value is None else float(value) for name, value in said.items()}
     one = Episode(number, purpose, policy, invalid, outcome, steps, None)
@@ -193,5 +239,7 @@ def _series(rows: list[Any], began: float) -> Series:
     t, q, dq, requested, applied, age = (
         np.array([row[name] for row in rows], float)
         for name in ("t", "q", "dq", "requested", "applied", "age"))
+    if q.ndim != 2 or not q.shape == dq.shape == requested.shape == applied.shape:
+        raise ValueError("samples of different lengths")
     return Series(t - began, q, dq, requested, applied, age,
                   tuple(tuple(row["limits"]) for row in rows))

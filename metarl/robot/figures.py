@@ -51,7 +51,7 @@ def _pairs(ax: Any, episodes: Sequence[Episode]) -> None:
 
 
 def _dots(ax: Any, x: Any, episodes: Sequence[Episode], colour: str, label: str) -> None:
-    valid = np.array([not e.invalid for e in episodes])
+    valid = np.array([not e.invalid for e in episodes], bool)
     y = np.array([e.outcome["return"] for e in episodes])
     ax.plot(x[valid], y[valid], "o", color=colour, ms=5.5, label=label)
     if not valid.all():
