@@ -91,6 +91,9 @@ def restore(run: Run, agent: Agent, warn: Warn, strict: bool = False) -> Checkpo
     there is none yet. Raises DamagedFile, also for a fallback if `strict`."""
     found = checkpoint.latest_good(run.checkpoints, warn, strict)
     if found is None:
+        if (status := run.status)["state"] in ("done", "interrupted"):
+            raise DamagedFile(f"{run.checkpoints} holds no checkpoint, though the run was saved at "
+                              f"env step {status['step']:,}; put them back, or train anew")
         return None
     try:
         agent.load_state(found.tensors["agent"])

@@ -264,9 +264,16 @@ def _plain(name: str) -> str:
 
 
 def _all(root: Path) -> list[Run]:
-    """Every run below a root, oldest first."""
-    found = [file.parent for file in root.glob("*/*/*/config.json")]
-    return [Run(path) for path in sorted(found, key=lambda path: (path.name, path))]
+    """Every run below a root, the one that was last written to last."""
+    found = [Run(file.parent) for file in root.glob("*/*/*/config.json")]
+    return sorted(found, key=lambda run: (_written(run), run.name, run.path))
+
+
+def _written(run: Run) -> str:
+    try:
+        return str(run.status["time"])
+    except (DamagedFile, KeyError):
+        return ""  # of a run that never began
 
 
 def _complete_lines(file: Path) -> Iterable[tuple[dict[str, Any], int]]:

@@ -82,9 +82,21 @@ class Standing:
     rows: tuple[dict[str, str], ...] = ()  # its rows of scores, once it is done
 
 
+def another(folder: Path, job: Job) -> str:
+    """Why a directory is not this job's but that of another one so called; "" where it is not."""
+    if not (folder / "job.json").exists():
+        return ""
+    wanted, known = json.loads(json.dumps(asdict(job))), _read(folder / "job.json")
+    other = sorted(name for name in wanted if wanted[name] != known.get(name))
+    return "" if not other else (f"{folder} belongs to a job with other {' and '.join(other)}; "
+                                 "give this one a label of its own, or another --root")
+
+
 def standing(root: Path, job: Job) -> Standing:
     """Where a job stands, by what its directory says."""
     folder = root / job.key
+    if reason := another(folder, job):
+        return Standing("failed", reason=reason)
     if (folder / "done.json").is_file():
         return Standing("done", 1.0, rows=tuple(_read(folder / "done.json")["rows"]))
     run = trained_run(folder)
@@ -105,15 +117,11 @@ def trained_run(folder: Path) -> Run | None:
 
 def describe(root: Path, job: Job) -> None:
     """Write what a job is into its directory. Raises UserError where that is another one's."""
-    file, document = root / job.key / "job.json", json.loads(json.dumps(asdict(job)))
-    if not file.exists():
-        file.write_text(json.dumps(document, indent=2) + "\n")
-        return
-    known = _read(file)
-    other = sorted(name for name in document if document[name] != known.get(name))
-    if other:
-        raise UserError(f"{file.parent} belongs to a job with other {' and '.join(other)}; give "
-                        "this one a label of its own, or another --root")
+    folder = root / job.key
+    if reason := another(folder, job):
+        raise UserError(reason)
+    if not (folder / "job.json").exists():
+        Run(folder).write_json("job.json", asdict(job))
 
 
 @contextmanager
@@ -163,7 +171,7 @@ def work(
 def _is_open(root: Path, job: Job, began: float, ours: bool = False) -> bool:
     """Whether a job is to be done; `ours`: it is we who hold its lock."""
     folder = root / job.key
-    if (folder / "done.json").exists() or (not ours and is_held(folder)):
+    if (folder / "done.json").exists() or (not ours and is_held(folder)) or another(folder, job):
         return False
     failed = folder / "failed.json"
     return not failed.exists() or failed.stat().st_mtime < began

@@ -18,6 +18,8 @@ from tiny import TINY
 from metarl import scores
 from metarl.__main__ import main
 from metarl.cli import jobs
+from metarl.cli.bench import Options
+from metarl.cli.bench import _file as scores_file
 from metarl.cli.jobs import Bench
 from metarl.errors import UserError
 from metarl.run import Run
@@ -179,6 +181,22 @@ def test_a_directory_that_belongs_to_another_job_is_refused(tmp_path: Path) -> N
     with pytest.raises(UserError, match="with other flags; give this one a label"):
         describe(tmp_path, Job("pearl", "reach", 0, ("--steps", "46"), episodes=1,
                                splits=("test",)))
+
+
+def test_the_job_of_another_study_is_neither_taken_for_ones_own_nor_touched(done: Path) -> None:
+    other = Job("pearl", "reach", 0, ("--steps", "46"), episodes=1, splits=("test",))
+    at = standing(done / "jobs", other)
+    assert at.condition == "failed" and "belongs to a job with other flags" in at.reason
+    calls = Calls()
+    bench(done, calls).work([other])
+    assert calls.verbs == [] and standing(done / "jobs", JOB).condition == "done"
+    assert not (done / "jobs" / JOB.key / "failed.json").exists()
+
+
+def test_a_study_of_ones_own_writes_its_scores_beside_its_jobs(tmp_path: Path) -> None:
+    own, known = (Options(study, root=tmp_path) for study in ("study.py", "arms"))
+    assert scores_file(own) == tmp_path / "scores.csv"
+    assert scores_file(known) == Path("experiments/results/scores.csv")
 
 
 # Locks.

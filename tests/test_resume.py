@@ -1,6 +1,7 @@
 """A run that was stopped, killed or lengthened is, bit for bit, the run that was not."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,42 @@ def test_a_finished_run_says_so_and_changes_nothing(
     assert main(["resume", str(uninterrupted.path), "--steps", "15"]) == 2
     assert "cannot be shortened" in capsys.readouterr().err
     assert (uninterrupted.path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_whose_last_iteration_led_beyond_its_steps_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = train(tmp_path, 1)
+    words[words.index("--steps") + 1] = str(STEPS + 1)  # two iterations
+    assert main(words) == 0
+    run = find("latest", tmp_path)
+    run.set_status("running", 2 * STEPS)  # as if it had been killed after its last checkpoint
+    assert main(["resume", str(run.path)]) == 0
+    assert f"is finished, at env step {2 * STEPS}" in capsys.readouterr().out
+    assert run.status["state"] == "done"
+
+
+def test_a_run_that_lost_its_checkpoints_does_not_begin_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train(tmp_path, 1)) == 0
+    run = find("latest", tmp_path)
+    shutil.rmtree(run.checkpoints)
+    for words in (["resume", str(run.path), "--steps", "90"], ["evaluate", str(run.path)]):
+        assert main(words) == 3
+        assert "holds no checkpoint, though the run was saved at env step 15" in (
+            capsys.readouterr().err)
+
+
+def test_the_latest_run_is_the_one_that_was_written_last_whatever_it_is_called(
+    tmp_path: Path
+) -> None:
+    for seed in ("1", "2"):
+        assert main([*train(tmp_path, 1), "--seed", seed]) == 0
+    first, second = sorted(tmp_path.glob("*/*/*"), key=lambda path: path.name)
+    run = Run(first.rename(first.with_name("z_copy")))
+    run.write_json("status.json", {**run.status, "time": "20260101T000000Z"})
+    assert find("latest", tmp_path).path == second
 
 
 def test_a_resume_that_is_refused_leaves_the_run_as_it_was(

@@ -17,7 +17,7 @@ from metarl.display import is_lively
 from metarl.errors import UserError, unknown
 from metarl.machine import cores, keep_to, shares
 from metarl.signals import EXIT_CODE, stop_on_signals
-from metarl.study import JOBS, Job, Standing, load, standing
+from metarl.study import JOBS, Job, Standing, load, standing, studies
 
 _SCORES = Path("experiments") / "results" / "scores.csv"
 _MARKS = {"waiting": "·", "interrupted": "‖", "failed": "✗", "done": "✓"}
@@ -45,7 +45,8 @@ class Options:
     jobs: int = 1  # done at a time, each on its share of the cores
     device: str = "cpu"  # torch device of the agents, as cpu or cuda
     root: Path = JOBS  # directory of all jobs
-    scores: Path | None = None  # CSV that rows are appended to; experiments/results by default
+    # CSV that rows are appended to; experiments/results by default for its studies, else in --root
+    scores: Path | None = None
     list: bool = False  # show the jobs and where they stand, and do nothing
     json: bool = False  # print the results as JSON
 
@@ -104,7 +105,8 @@ def chosen(jobs: Sequence[Job], options: Options) -> list[Job]:
 def _file(options: Options) -> Path:
     if options.scores is not None:
         return options.scores
-    return _SCORES if _SCORES.parent.is_dir() else options.root / "scores.csv"
+    recorded = options.study in studies() and _SCORES.parent.is_dir()
+    return _SCORES if recorded else options.root / "scores.csv"
 
 
 class _Table:

@@ -58,7 +58,7 @@ class Bench:
                                     f"{' or '.join(job.splits) or 'any split'}: it scored nothing")
                 scores.append(self.scores, new)
                 Run(folder).write_json("done.json", {"time": utc(), "rows": new})
-                self.say(f"done {job.key}")
+                self.say(f"done {job.key}: {len(new)} rows of scores in {self.scores}")
         except UserError as error:
             self._fail(folder, str(error))
         except Exception as error:  # whatever it is, the other jobs go on

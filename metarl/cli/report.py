@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from metarl.cli.common import parse, print_json, show
+from metarl.cli.common import parse, print_json, show, warn
 from metarl.cli.sections import family_sections
 from metarl.errors import UserError, unknown
 from metarl.report import Page, code, folded, paragraph
 from metarl.run import DEFAULT_ROOT, Run, find, this_command
 from metarl.scoreboard import FEW, Entry, read
-from metarl.study import JOBS, load, studies, trained_run
+from metarl.study import JOBS, another, load, studies, trained_run
 
 if TYPE_CHECKING:
     from metarl.robot.diary import Diary
@@ -115,7 +115,9 @@ def _entries(what: str, options: Options) -> list[Entry]:
     for job in load(what):
         folder = options.root / job.key
         made = trained_run(folder)
-        if (folder / "done.json").exists():
+        if reason := another(folder, job):
+            warn(f"left out: {reason}")
+        elif (folder / "done.json").exists():
             where = made.path if made else folder
             found.append(read(where, job.family, job.name, job.seed, made))
     if not found:

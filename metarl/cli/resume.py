@@ -34,16 +34,21 @@ def run(argv: list[str]) -> int:
     with stop_on_signals() as stop:
         at = api.restore(found, agent, warn, options.strict)
         progress = progress_at(at)
-        if steps < progress.env_steps:
+        if options.steps is not None and steps < progress.env_steps:
             raise UserError(f"{found.path} has already trained for {progress.env_steps:,} env "
                             "steps; a run cannot be shortened")
-        if progress.env_steps >= steps:
+        if progress.env_steps >= steps:  # whole iterations may have led beyond
+            if found.status["state"] != "done":
+                with Writer(found, progress.env_steps):
+                    found.set_status("done", progress.env_steps)
             return _finished(str(found.path), progress, options.json)
         with Writer(found, progress.env_steps) as writer:  # from here on the run is ours to change
             if steps != config["steps"]:
                 found.write_json("config.json", {**config, "steps": steps})
             with (found.path / "command.txt").open("a") as commands:
-                commands.write(" ".join(this_command()) + "\n")
+                # "latest" will be another one.
+                words = [str(found.path) if w == options.run else w for w in this_command()]
+                commands.write(" ".join(words) + "\n")
             say(f"going on from env step {progress.env_steps:,} of {steps:,}")
             outcome = train_in(writer, family, agent, at, stop)
     return tell(found, outcome, options.json)
