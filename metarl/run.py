@@ -227,6 +227,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _processor(),
         "cores": len(cores()),
+        "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: _version(name) for name in _PACKAGES},
         "commit": _commit(Path(__file__).resolve().parents[1]),

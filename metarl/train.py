@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -137,14 +137,19 @@ def choose_tasks(seed: int, iteration: int, count: int, size: int) -> Tensor:
 
 
 @contextmanager
-def acting_threads() -> Iterator[None]:
-    """One torch thread: acting is too small to share, and the physics threads need the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def torch_threads(count: int) -> Iterator[None]:
+    """So many torch threads. The bits of sums depend on it, not on the cores that they run on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+def acting_threads() -> AbstractContextManager[None]:
+    """One torch thread: acting is too small to share, and the physics threads need the cores."""
+    return torch_threads(1)
 
 
 def _iterate(

@@ -19,6 +19,7 @@ from metarl import api, checkpoint
 from metarl.__main__ import main
 from metarl.agents.pearl import Pearl
 from metarl.run import Run, Writer, find
+from metarl.train import torch_threads
 
 ITERATIONS = 12
 
@@ -106,6 +107,27 @@ def test_a_lengthened_run_is_the_longer_run(uninterrupted: Run, tmp_path: Path) 
     assert main(["resume", str(run.path), "--steps", total]) == 0
     assert fingerprint(run) == fingerprint(uninterrupted)
     assert run.config["steps"] == STEPS * ITERATIONS
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wider(root: str, iterations: int) -> list[str]:
+        words = train(tmp_path / root, iterations)
+        words[words.index("--config.hidden") + 1] = "64"  # 3 threads sum otherwise than 1
+        return words
+
+    with torch_threads(3):
+        assert main(wider("whole", 4)) == 0
+        assert main(wider("parts", 2)) == 0
+    whole, parts = (find("latest", tmp_path / root) for root in ("whole", "parts"))
+    monkeypatch.setattr("metarl.cli.resume.cores", lambda: [0, 1])
+    with torch_threads(1):
+        assert main(["resume", str(parts.path), "--steps", str(4 * STEPS)]) == 0
+        # What this process had is given back.
+        assert torch.get_num_threads() == 1
+    assert fingerprint(parts) == fingerprint(whole)
+    assert "warning: the run began with 3 threads, and 2 cores are here" in capsys.readouterr().err
 
 
 def test_a_finished_run_says_so_and_changes_nothing(

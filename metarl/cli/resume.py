@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from metarl import api
 from metarl.cli.common import RunOptions, parse, print_json, say, warn
 from metarl.cli.train import progress_at, tell, train_in
 from metarl.errors import UserError
-from metarl.run import Writer, this_command
+from metarl.machine import cores
+from metarl.run import Run, Writer, this_command
 from metarl.signals import stop_on_signals
-from metarl.train import Progress
+from metarl.train import Progress, torch_threads
 
 _DESCRIPTION = """Go on with an interrupted, killed or failed run.
 
@@ -31,7 +34,7 @@ def run(argv: list[str]) -> int:
     config = found.config
     steps = int(config["steps"]) if options.steps is None else options.steps
     family, agent = api.build(found, options.device or config["device"], options.plugin)
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, torch_threads(_threads(found)):
         at = api.restore(found, agent, warn, options.strict)
         progress = progress_at(at)
         if options.steps is not None and steps < progress.env_steps:
@@ -52,6 +55,18 @@ def run(argv: list[str]) -> int:
             say(f"going on from env step {progress.env_steps:,} of {steps:,}")
             outcome = train_in(writer, family, agent, at, stop)
     return tell(found, outcome, options.json)
+
+
+def _threads(run: Run) -> int:
+    """The torch threads that a run began with, on which its bits depend; warns where they do not
+    have a core each. Those of this process where an older metarl has recorded none."""
+    count = run.environment.get("threads")
+    if count is None:
+        return torch.get_num_threads()
+    if count > len(cores()):
+        warn(f"the run began with {count} threads, and {len(cores())} cores are here: it goes on "
+             "bit for bit, but more slowly")
+    return count
 
 
 def _finished(path: str, progress: Progress, as_json: bool) -> int:
