@@ -89,7 +89,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """What was asked for. Raises DamagedFile."""
-        return _read_json(self.path / "config.json")
+        return read_json(self.path / "config.json")
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -109,12 +109,12 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """The versions and the machine that it began on. Raises DamagedFile."""
-        return _read_json(self.path / "env.json")
+        return read_json(self.path / "env.json")
 
     @property
     def status(self) -> dict[str, Any]:
         """`state`, `step` and `time` of the last change. Raises DamagedFile."""
-        return _read_json(self.path / "status.json")
+        return read_json(self.path / "status.json")
 
     def set_status(self, state: State, step: int, **more: Any) -> None:
         """Replace the status at once: a reader sees the old one or the new one."""
@@ -123,16 +123,11 @@ class Run:
 
     def write_json(self, name: str, document: Mapping[str, Any] | list[Any]) -> Path:
         """Write one JSON file of the run, whole or not at all; its path."""
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".tmp-{file.name}-{os.getpid()}")
-        temporary.write_text(json.dumps(without_nan(document), indent=2, allow_nan=False) + "\n")
-        os.replace(temporary, file)
-        return file
+        return write_json(self.path / name, document)
 
     def read_json(self, name: str | Path) -> dict[str, Any]:
         """What one JSON file of the run holds. Raises DamagedFile."""
-        return _read_json(self.path / name)
+        return read_json(self.path / name)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every complete line of metrics.jsonl; NaN was written as null."""
@@ -239,6 +234,25 @@ def utc() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
+def write_json(file: Path, document: Mapping[str, Any] | list[Any]) -> Path:
+    """Write a JSON file, whole or not at all, with null for what is not finite; its path."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".tmp-{file.name}-{os.getpid()}")
+    temporary.write_text(json.dumps(without_nan(document), indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, file)
+    return file
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What a JSON file holds. Raises DamagedFile."""
+    try:
+        return json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise DamagedFile(f"{file} is missing") from None
+    except ValueError:
+        raise DamagedFile(f"{file} is not JSON: it was damaged or edited") from None
+
+
 def without_nan(value: Any) -> Any:
     """The same JSON value with null for what JSON cannot say: NaN and infinities."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -306,15 +320,6 @@ def _board(folder: Path, step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder), purge_step=step + 1 if folder.exists() else None)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise DamagedFile(f"{file} is missing") from None
-    except ValueError:
-        raise DamagedFile(f"{file} is not JSON: it was damaged or edited") from None
 
 
 def _version(package: str) -> str | None:

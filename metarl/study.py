@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import Any, Literal, TextIO
 
 from metarl.errors import UserError, unknown
-from metarl.run import Run
+from metarl.run import Run, read_json, write_json
 
 JOBS = Path("runs") / "studies"  # the root of all jobs, by default
 SCRIPTED = "scripted"  # in place of an agent: the family's scripted policy, which is told the task
@@ -86,7 +86,7 @@ def another(folder: Path, job: Job) -> str:
     """Why a directory is not this job's but that of another one so called; "" where it is not."""
     if not (folder / "job.json").exists():
         return ""
-    wanted, known = json.loads(json.dumps(asdict(job))), _read(folder / "job.json")
+    wanted, known = json.loads(json.dumps(asdict(job))), read_json(folder / "job.json")
     other = sorted(name for name in wanted if wanted[name] != known.get(name))
     return "" if not other else (f"{folder} belongs to a job with other {' and '.join(other)}; "
                                  "give this one a label of its own, or another --root")
@@ -98,13 +98,13 @@ def standing(root: Path, job: Job) -> Standing:
     if reason := another(folder, job):
         return Standing("failed", reason=reason)
     if (folder / "done.json").is_file():
-        return Standing("done", 1.0, rows=tuple(_read(folder / "done.json")["rows"]))
+        return Standing("done", 1.0, rows=tuple(read_json(folder / "done.json")["rows"]))
     run = trained_run(folder)
     share = 0.0 if run is None else run.status["step"] / int(run.config["steps"])
     if is_held(folder):
         return Standing("running", min(share, 1.0))
     if (folder / "failed.json").is_file():
-        return Standing("failed", min(share, 1.0), _read(folder / "failed.json")["reason"])
+        return Standing("failed", min(share, 1.0), read_json(folder / "failed.json")["reason"])
     return Standing("waiting" if run is None else "interrupted", min(share, 1.0))
 
 
@@ -121,7 +121,7 @@ def describe(root: Path, job: Job) -> None:
     if reason := another(folder, job):
         raise UserError(reason)
     if not (folder / "job.json").exists():
-        Run(folder).write_json("job.json", asdict(job))
+        write_json(folder / "job.json", asdict(job))
 
 
 @contextmanager
@@ -236,7 +236,3 @@ def _lock(file: TextIO) -> bool:
     except OSError:
         return False
     return True
-
-
-def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text())

@@ -21,7 +21,7 @@ from metarl.cli import jobs
 from metarl.cli.bench import Options
 from metarl.cli.bench import _file as scores_file
 from metarl.cli.jobs import Bench
-from metarl.errors import UserError
+from metarl.errors import DamagedFile, UserError
 from metarl.run import Run
 from metarl.study import Job, claim, describe, grid, is_held, load, standing, studies, trained_run
 
@@ -197,6 +197,25 @@ def test_a_study_of_ones_own_writes_its_scores_beside_its_jobs(tmp_path: Path) -
     own, known = (Options(study, root=tmp_path) for study in ("study.py", "arms"))
     assert scores_file(own) == tmp_path / "scores.csv"
     assert scores_file(known) == Path("experiments/results/scores.csv")
+
+
+def test_what_a_job_is_stands_in_its_directory_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*files: Path) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / JOB.key / "job.json"
+    file.parent.mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("metarl.run.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            describe(tmp_path, JOB)
+    assert not file.exists()
+    describe(tmp_path, JOB)
+    file.write_text(file.read_text()[:10])  # as no metarl leaves it
+    with pytest.raises(DamagedFile, match=r"job\.json is not JSON"):
+        describe(tmp_path, JOB)
 
 
 # Locks.

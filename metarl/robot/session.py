@@ -11,7 +11,6 @@ The base is never written. Taking over, and rolling back, is a change of active.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,7 +30,7 @@ from metarl.robot.candidate import checks as judge
 from metarl.robot.gate import Finding, Pair, Verdict, verify, wins_needed
 from metarl.robot.rollout import Hands, Rollout, digest, prior, usable
 from metarl.robot.worlds import ArmWorlds, Log
-from metarl.run import without_nan
+from metarl.run import write_json
 
 CARD, ACTIVE, ADAPTED = "card.json", "active.json", "adapted"
 _ADAPTING = EVALUATION + 1  # iteration that keys the draws
@@ -165,7 +164,7 @@ def _keep(
     if outcome.findings:
         Policy(policy.agent, adapted, about, policy.files).save(folder / ADAPTED)
     scope = _REHEARSED if facts.get("arm") == "rehearsal" else _SCOPE
-    _write(folder / CARD, {
+    write_json(folder / CARD, {
         "scope": scope, "verdict": str(outcome.verdict), "reason": outcome.reason,
         "parent": outcome.parent, "candidate": outcome.candidate, "plan": asdict(plan),
         "rollouts": [rollout.as_dict() for rollout in outcome.rollouts],
@@ -198,11 +197,4 @@ def is_session(folder: Path) -> bool:
 
 
 def _point(folder: Path, active: str, reason: str) -> None:
-    _write(folder / ACTIVE, {"active": active, "reason": reason})
-
-
-def _write(file: Path, document: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
-    temporary = file.with_name(f".tmp-{file.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(without_nan(dict(document)), indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, file)
+    write_json(folder / ACTIVE, {"active": active, "reason": reason})
