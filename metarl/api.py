@@ -5,11 +5,13 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,11 +25,12 @@ from metarl.envs.expert import Expert
 from metarl.envs.family import Family, default_task, sample_tasks
 from metarl.envs.mjcf import Files
 from metarl.envs.sim2real import Sim2Real, make_worlds
-from metarl.errors import DamagedFile, UserError, unknown
+from metarl.errors import UserError, unknown
 from metarl.evaluate import EVALUATION
-from metarl.policy import Policy, is_bundle, read_bundle
+from metarl.policy import BUNDLE, Policy, check_sizes, is_bundle, misfits, read_bundle
 from metarl.randomness import Draws
 from metarl.run import Run, find
+from metarl.settings import build_config
 from metarl.train import Setting
 
 Warn = Callable[[str], None]
@@ -95,14 +98,10 @@ def restore(run: Run, agent: Agent, warn: Warn, strict: bool = False) -> Checkpo
             raise DamagedFile(f"{run.checkpoints} holds no checkpoint, though the run was saved at "
                               f"env step {status['step']:,}; put them back, or train anew")
         return None
-    try:
+    with misfits(f"{found.path} does not fit the agent that {run.path}/config.json describes; "
+                 f"metarl {run.config['metarl']} at commit {run.environment.get('commit')} "
+                 "wrote it"):
         agent.load_state(found.tensors["agent"])
-    except (KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DamagedFile(
-            f"{found.path} does not fit the agent that {run.path}/config.json describes: {reason}; "
-            f"metarl {run.config['metarl']} at commit {run.environment.get('commit')} wrote it"
-        ) from None
     return found
 
 
@@ -217,16 +216,6 @@ def known_names(group: str, own: Collection[str]) -> list[str]:
     return [*own, *sorted({p.name for p in metadata.entry_points(group=group)} - set(own))]
 
 
-def build_config(kind: str, cls: Any, values: Mapping[str, Any]) -> Any:
-    """A frozen dataclass from JSON. Raises UserError for an unknown field."""
-    known = [f.name for f in fields(cls)]
-    for name in values:
-        if name not in known:
-            raise unknown(kind, name, known)
-    # JSON has no tuples, and a frozen dataclass has no lists.
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
 def build_setting(family: Family, agent: Agent, config: Mapping[str, Any]) -> Setting:
     """Worlds and task sets to train this agent in this family with, as a run's configuration asks.
     The task sets do not depend on the seed, so that all runs of a family meet the same tasks."""
@@ -309,12 +298,16 @@ def find_run(name: str, root: Path) -> Run:
 
 def _load_bundle(path: Path, device: str, plugins: Collection[str]) -> Policy:
     about, policy, belief, files = read_bundle(path)
-    agent = build_agent(
-        about["agent"], about["config"], Shapes(**about["shapes"]), int(about["seed"]), device,
-        plugins,
-    )
-    agent.load_policy_state(policy)
-    return Policy(agent, agent.unpack(belief), about, files)
+    with misfits(f"{path} does not hold what its {BUNDLE} says"):
+        make = partial(build_agent, about["agent"], about["config"], Shapes(**about["shapes"]),
+                       int(about["seed"]), plugins=plugins)
+        if about["agent"] in AGENTS:  # others need not be such as can be made without memory
+            check_sizes(make, policy)
+        agent = make(device)
+        agent.load_policy_state(policy)
+        found = Policy(agent, agent.unpack(belief), about, files)
+        found.predict(np.zeros(about["shapes"]["obs"]))  # a belief of other sizes cannot act
+    return found
 
 
 def _look_up(

@@ -5,13 +5,15 @@ bundle.json and MANIFEST.json; the MJCF and YAML of a family that was described 
 There is no code in it: the agent is built from metarl's registry.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from metarl import checkpoint
 from metarl.agent import Agent
@@ -19,6 +21,8 @@ from metarl.errors import DamagedFile, UserError
 from metarl.randomness import Role, generator
 
 BUNDLE = "bundle.json"
+LARGEST = 2**30  # bytes of an agent that a bundle may ask for
+_ROWS = 10_000  # of a belief
 _FAMILY = "family/"  # folder of the files that describe the family
 
 
@@ -114,6 +118,49 @@ def read_bundle(
     tensors, documents = checkpoint.read(path)
     if missing := {"policy", "belief"} - set(tensors) or {BUNDLE} - set(documents):
         raise DamagedFile(f"{path} has no {missing.pop()}: this is not a bundle")
+    rows = documents[BUNDLE].get("replicas") if isinstance(documents[BUNDLE], dict) else None
+    if not isinstance(rows, int) or not 1 <= rows <= _ROWS:
+        raise DamagedFile(f"{path / BUNDLE} says that its belief has {rows} rows; from 1 to "
+                          f"{_ROWS:,} are allowed")
     files = {name.removeprefix(_FAMILY): document for name, document in documents.items()
              if name.startswith(_FAMILY)}
     return documents[BUNDLE], tensors["policy"], tensors["belief"], files
+
+
+def check_sizes(make: Callable[[str], Agent], tensors: Mapping[str, Tensor]) -> None:
+    """Raise DamagedFile where the agent that `make` makes on a device has other tensors than those
+    stored of its policy. It is made without memory, however much of it its settings ask for."""
+    with torch.device("meta"), _Nowhere():
+        agent = make("meta")
+        wanted, size = agent.policy_state(), sum(t.nbytes for t in agent.state().values())
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise DamagedFile(f"there is no {name} in the bundle's policy")
+        if tensors[name].shape != tensor.shape:
+            raise DamagedFile(f"{name} of the bundle's policy has shape "
+                              f"{tuple(tensors[name].shape)}, its settings ask for "
+                              f"{tuple(tensor.shape)}")
+    if size > LARGEST:  # what training needs beside the policy, critics say, is in no bundle
+        raise DamagedFile(f"the bundle's settings ask for an agent of {size / 2**20:,.0f} MiB; "
+                          f"{LARGEST // 2**20:,} MiB are allowed")
+
+
+class _Nowhere(TorchFunctionMode):
+    """Tensors without memory stay that wherever they are sent: SB3 builds on the CPU first."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (Tensor.to, Tensor.cpu, torch.empty_like) and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def misfits(what: str) -> Iterator[None]:
+    """Turn what torch and Python raise where tensors are not an agent's into a DamagedFile."""
+    try:
+        yield
+    except (KeyError, IndexError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DamagedFile(f"{what} ({reason})") from None
