@@ -25,7 +25,7 @@ from metarl.envs.expert import Expert
 from metarl.envs.family import Family, default_task, sample_tasks
 from metarl.envs.mjcf import Files
 from metarl.envs.sim2real import Sim2Real, make_worlds
-from metarl.errors import UserError, unknown
+from metarl.errors import DamagedFile, UserError, unknown
 from metarl.evaluate import EVALUATION
 from metarl.policy import BUNDLE, Policy, check_sizes, is_bundle, misfits, read_bundle
 from metarl.randomness import Draws

@@ -25,7 +25,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,29 @@ def conditioned(agent: Agent, belief: Any, episodes: Episodes) -> Any:
             belief = agent.infer(
                 belief, Steps(**{n: x.expand(rows, *x.shape).clone() for n, x in parts.items()}))
     return belief
+
+
+def past_actions(action: tuple[Entry, ...], length: int) -> tuple[Entry, ...]:
+    """What stands behind an observation of one who sees so many of the last actions."""
+    return tuple(Entry(f"{entry.name}, {k} steps ago", entry.unit)
+                 for k in range(length, 0, -1) for entry in action)
+
+
+def with_past_actions(episodes: Episodes, length: int, scale: float = 1.0) -> Episodes:
+    """Episodes as one would have met them who sees so many of the last actions, oldest first, as
+    the world took them: `scale` times what was chosen, clamped; zeros before an episode's first."""
+    before, after = list[Tensor](), list[Tensor]()
+    for lived in episodes.each():
+        told = (scale * lived.action).clamp(-1, 1)
+        told, count = torch.cat([told.new_zeros(length, told.shape[1]), told]), len(told)
+        before.append(torch.cat([told[k: k + count] for k in range(length)], 1))
+        after.append(torch.cat([told[k + 1: k + 1 + count] for k in range(length)], 1))
+    about, steps = episodes.about, episodes.steps
+    return replace(
+        episodes,
+        about=replace(about, observation=about.observation + past_actions(about.action, length)),
+        steps=replace(steps, obs=torch.cat([steps.obs, torch.cat(before)], 1),
+                      next_obs=torch.cat([steps.next_obs, torch.cat(after)], 1)))
 
 
 def recorded(trial: Trial, about: About, episodes: int) -> Episodes:

@@ -15,7 +15,6 @@
 import fcntl
 import hashlib
 import json
-import math
 import os
 import platform
 import shlex
@@ -30,6 +29,7 @@ from types import TracebackType
 from typing import Any, Literal, TextIO
 
 import metarl
+from metarl.documents import read_json, without_nan, write_json
 from metarl.errors import DamagedFile, UserError, unknown
 from metarl.machine import cores
 
@@ -232,36 +232,6 @@ def environment() -> dict[str, Any]:
 def utc() -> str:
     """The time now, as 20261121T130501Z."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
-def write_json(file: Path, document: Mapping[str, Any] | list[Any]) -> Path:
-    """Write a JSON file, whole or not at all, with null for what is not finite; its path."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".tmp-{file.name}-{os.getpid()}")
-    temporary.write_text(json.dumps(without_nan(document), indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, file)
-    return file
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """What a JSON file holds. Raises DamagedFile."""
-    try:
-        return json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise DamagedFile(f"{file} is missing") from None
-    except ValueError:
-        raise DamagedFile(f"{file} is not JSON: it was damaged or edited") from None
-
-
-def without_nan(value: Any) -> Any:
-    """The same JSON value with null for what JSON cannot say: NaN and infinities."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: without_nan(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(v) for v in value]
-    return value
 
 
 def this_command() -> list[str]:

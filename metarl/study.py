@@ -26,8 +26,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TextIO
 
+from metarl.documents import read_json, write_json
 from metarl.errors import UserError, unknown
-from metarl.run import Run, read_json, write_json
+from metarl.run import Run
 
 JOBS = Path("runs") / "studies"  # the root of all jobs, by default
 SCRIPTED = "scripted"  # in place of an agent: the family's scripted policy, which is told the task

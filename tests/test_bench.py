@@ -208,7 +208,7 @@ def test_what_a_job_is_stands_in_its_directory_whole_or_not_at_all(
     file = tmp_path / JOB.key / "job.json"
     file.parent.mkdir(parents=True)
     with monkeypatch.context() as patch:
-        patch.setattr("metarl.run.os.replace", killed)
+        patch.setattr("metarl.documents.os.replace", killed)
         with pytest.raises(KeyboardInterrupt):
             describe(tmp_path, JOB)
     assert not file.exists()

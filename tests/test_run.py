@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from metarl import display, signals
+from metarl.documents import without_nan
 from metarl.errors import DamagedFile, UserError
-from metarl.run import Run, Writer, environment, find, without_nan
+from metarl.run import Run, Writer, environment, find
 
 CONFIG = {"agent": "pearl", "family": "reach", "seed": 3, "steps": 100}
 

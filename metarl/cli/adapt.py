@@ -15,7 +15,7 @@ from metarl.cli.common import RunOptions, number, parse, print_json, show, table
 from metarl.collect import Tasks, collect
 from metarl.envs.family import Family, default_task, named_task, parse_task
 from metarl.envs.sim2real import Sim2Real, make_worlds
-from metarl.episodes import Episodes, check_fits, conditioned, read
+from metarl.episodes import Episodes, check_fits, conditioned, read, with_past_actions
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
 from metarl.policy import Policy
@@ -57,14 +57,13 @@ def run(argv: list[str]) -> int:
         raise UserError(f"{options.out} exists; choose another place with --out")
     found = api.find_run(options.run, options.runs)
     # A slip in the task or in the file is told before anything large is read.
-    kind, words, demos = api.family_of(found, options.plugin), list(options.task), None
+    family, words, demos = api.family_of(found, options.plugin), list(options.task), None
     if options.demos is None:
-        task = parse_task(kind, words, warn)
+        task = parse_task(family, words, warn)
     else:
-        demos = read(options.demos)
-        check_fits(demos, found.config, options.demos)
-        task = parse_task(kind, words, warn, demos.hidden_task) if words else demos.hidden_task
-        _tell_other(kind, task, demos)
+        demos = _demonstrated(options.demos, found, family)
+        task = parse_task(family, words, warn, demos.hidden_task) if words else demos.hidden_task
+        _tell_other(family, task, demos)
         if task is None and count:
             raise UserError(f"{options.demos} does not say which task it is of: --episodes of its "
                             "own need --task")
@@ -90,6 +89,17 @@ def run(argv: list[str]) -> int:
     else:
         _report(family, names, rows, _lived(family, agent, count, demos), path)
     return 0
+
+
+def _demonstrated(path: Path, run: Run, family: Family) -> Episodes:
+    """The episodes of a file, as this run would have met them. Raises UserError where they are not
+    of its family."""
+    found, history = read(path), api.sim2real(run.config).history
+    seen = len(found.about.observation)
+    if history and seen + history * len(found.about.action) == run.config["shapes"]["obs"]:
+        found = with_past_actions(found, history, family.action_scale)
+    check_fits(found, run.config, path)
+    return found
 
 
 def _tell_other(family: Family, task: Tensor | None, demos: Episodes) -> None:

@@ -17,8 +17,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from metarl.documents import without_nan
 from metarl.errors import UserError
-from metarl.run import DEFAULT_ROOT, without_nan
+from metarl.run import DEFAULT_ROOT
 
 T = TypeVar("T")
 

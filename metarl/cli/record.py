@@ -28,8 +28,9 @@ from metarl.collect import Tasks, collect
 from metarl.envs.entries import action_entries, observation_entries
 from metarl.envs.expert import Expert
 from metarl.envs.family import Family, named_task, parse_task
+from metarl.envs.sim2real import make_worlds
 from metarl.envs.worlds import Worlds
-from metarl.episodes import About, Entry, Episodes
+from metarl.episodes import About, Entry, Episodes, past_actions
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws
@@ -92,9 +93,9 @@ def run(argv: list[str]) -> int:
     rest, own = split_family(argv)
     options = parse("record", Options, rest, _DESCRIPTION)
     _check(options)
-    family, about, rows, made = _actor(options, own)
+    family, about, worlds, made = _actor(options, own)
     task = parse_task(family, list(options.task), warn)
-    found = record(family, made, rows, task, about, options.episodes, options.seed)
+    found = record(worlds, made, task, about, options.episodes, options.seed)
     episodes.write(options.out, found)
     measures = {"return": found.returns(), **found.outcomes()}
     lived = [{"episode": k + 1, **{name: float(v[k]) for name, v in measures.items()}}
@@ -114,12 +115,12 @@ def run(argv: list[str]) -> int:
 
 
 def record(
-    family: Family, made: Callable[[Worlds], Agent], rows: int, task: Tensor, about: About,
-    count: int, seed: int,
+    worlds: Worlds, made: Callable[[Worlds], Agent], task: Tensor, about: About, count: int,
+    seed: int,
 ) -> Episodes:
-    """`count` episodes of a task (D,), lived through by the agent that is made for such worlds; of
-    its `rows`, the first one's."""
-    worlds = Worlds(family, rows)
+    """`count` episodes of a task (D,), lived through in these worlds by the agent that is made for
+    them; of their rows, the first one's."""
+    rows = worlds.rows
     worlds.set_tasks(task.expand(rows, -1))
     agent, place = made(worlds), torch.zeros(1, dtype=torch.long)
     with acting_threads():
@@ -131,30 +132,34 @@ def record(
 
 
 def about_of(
-    family: Family, name: str, files: dict[str, bytes], source: str,
+    family: Family, name: str, files: dict[str, bytes], source: str, history: int = 0,
 ) -> About:
-    """What episodes of this family, called `name`, say of themselves."""
+    """What episodes of this family, called `name`, say of themselves, with so many past actions
+    behind each observation."""
     worlds = Worlds(family, 1)
+    action = action_entries(worlds)
     return About(
         family=name, options=asdict(family),  # pyright: ignore[reportArgumentType]
         files={file: hashlib.sha256(data).hexdigest() for file, data in files.items()},
         control_step=family.control_step, source=source,
-        observation=observation_entries(worlds), action=action_entries(worlds),
+        observation=observation_entries(worlds) + past_actions(action, history), action=action,
         parameters=tuple(Entry(p.name, p.unit) for p in family.parameters),
     )
 
 
 def _actor(
     options: Options, own: list[str]
-) -> tuple[Family, About, int, Callable[[Worlds], Agent]]:
-    """Whose family it is, what is said of the episodes, how many rows the actor needs, and how it
+) -> tuple[Family, About, Worlds, Callable[[Worlds], Agent]]:
+    """Whose family it is, what is said of the episodes, the worlds that the actor needs, and how it
     is made."""
     if options.run is not None:
         run = api.find_run(options.run, options.runs)
         family, agent, at = api.trained(run, "cpu", options.plugin, warn)
         source = f"run {run.name} ({run.config['agent']}) at env step {at.step}"
-        about = about_of(family, run.config["family"], run.files, source)
-        return family, about, agent.plan.replicas, lambda worlds: agent
+        # It sees what it saw in training: flawed sensors, and its last actions.
+        flaws = api.sim2real(run.config)
+        about = about_of(family, run.config["family"], run.files, source, flaws.history)
+        return family, about, make_worlds(family, agent.plan.replicas, flaws), lambda w: agent
     chosen = api.choose_family(options.family, options.mjcf, options.vary)
     family = build_family(f"record {chosen.words}", chosen.cls, own)
     if options.controller is not None:
@@ -163,12 +168,13 @@ def _actor(
         if not callable(function) or inspect.isclass(function):
             raise UserError(f"controller {name!r} is no function f(obs, t)")
         about = about_of(family, chosen.name, chosen.files, f"controller {name}")
-        return family, about, 1, lambda w: Controller(name, function, w.shapes.action)
+        worlds = Worlds(family, 1)
+        return family, about, worlds, lambda w: Controller(name, function, w.shapes.action)
     if type(family).expert is Family.expert:
         raise UserError(f"{family.name} has no scripted expert; let a trained run act with --run "
                         "RUN, or a function of yours with --controller package.module:function")
     about = about_of(family, chosen.name, chosen.files, "the scripted expert, told the task")
-    return family, about, 1, Expert
+    return family, about, Worlds(family, 1), Expert
 
 
 def _check(options: Options) -> None:

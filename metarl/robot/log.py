@@ -23,9 +23,9 @@ from mcap.reader import NonSeekingReader
 from mcap.writer import CompressionType, Writer
 from zstandard import ZstdError
 
+from metarl.documents import without_nan
 from metarl.errors import DamagedFile, UserError
 from metarl.robot.wire import read_log
-from metarl.run import without_nan
 
 _CHUNK = 1 << 15  # bytes that a crash may cost
 _NANO = 1e9

@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metarl.documents import write_json
 from metarl.envs.family import sample_tasks
 from metarl.errors import DamagedFile, UserError
 from metarl.evaluate import EVALUATION
@@ -30,7 +31,6 @@ from metarl.robot.candidate import checks as judge
 from metarl.robot.gate import Finding, Pair, Verdict, verify, wins_needed
 from metarl.robot.rollout import Hands, Rollout, digest, prior, usable
 from metarl.robot.worlds import ArmWorlds, Log
-from metarl.run import write_json
 
 CARD, ACTIVE, ADAPTED = "card.json", "active.json", "adapted"
 _ADAPTING = EVALUATION + 1  # iteration that keys the draws
