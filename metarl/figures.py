@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.scoreboard import Array, Band, Learning, Range, dependence, explained, principal
+from metarl.scales import apart, measured, named
+from metarl.scoreboard import (
+    SUCCESS,
+    Array,
+    Band,
+    Learning,
+    Range,
+    dependence,
+    explained,
+    principal,
+)
 
 # Stand-ins for what depends on the page being light or dark; metarl.report.THEME names them.
 INK, MUTED, GRID, CARD = "#22303c", "#5b6875", "#e6eaee", "#fefefe"
@@ -44,7 +54,6 @@ def shot_curves(
     labels = list(dict.fromkeys(n for panels in rows.values() for _, _, c in panels for n in c))
     paint = colours(labels)
     for i, (quantity, panels) in enumerate(rows.items()):
-        axes[i, 0].set_ylabel(quantity)
         for j, (title, x, curves) in enumerate(panels):
             ax = axes[i, j]
             ax.set_title(title if i == 0 else "", fontsize=10, color=INK)
@@ -53,6 +62,7 @@ def shot_curves(
                 _band(ax, np.arange(len(bands)) + float(first[j]), bands, label, paint[label])
             longest = max((len(b) for b in curves.values()), default=1)
             ax.set_xticks(np.arange(longest) + first[j])
+        measured(axes[i], quantity)
     _legend(figure, axes)
     return figure
 
@@ -64,7 +74,6 @@ def switched_curves(
     line wherever the hidden task becomes another."""
     figure, axes = _grid(1, len(panels), (5.2 if len(panels) < 3 else 3.7, 3.0), sharey="row")
     paint = colours(list(dict.fromkeys(name for *_, curves in panels for name in curves)))
-    axes[0, 0].set_ylabel(quantity)
     for ax, (title, every, curves) in zip(axes[0], panels, strict=True):
         longest = max(len(bands) for bands in curves.values())
         for change in range(every, longest, every):
@@ -74,6 +83,7 @@ def switched_curves(
         ax.set_title(title, fontsize=10, color=INK)
         ax.set_xlabel("episode of the trial")
         ax.set_xticks(np.arange(longest) + 1)
+    measured(axes[0], quantity)
     _legend(figure, axes)
     return figure
 
@@ -96,7 +106,11 @@ def learning_curves(runs: Mapping[str, Sequence[Learning]], quantity: str) -> An
             x = np.mean([run[which][:kept] for run in each], 0) / scale
             y = np.mean([run[2][:kept] for run in each], 0)
             ax.plot(x, y, color=paint[label], lw=2, label=label, ls=_style(label),
-                    marker="o" if kept < 3 else None, ms=4)
+                    marker="o" if kept < 3 else None, ms=7 if kept == 1 else 4)
+            if kept == 1:  # no curve: say what the dot is, and from how far it came
+                ax.annotate(f"judged once: {y[0]:,.1f}", (x[0], y[0]), (-9, 0), ha="right",
+                            va="center", textcoords="offset points", fontsize=8.5, color=INK)
+                ax.set_xlim(0, max(ax.get_xlim()[1], 1.15 * float(x[0])))
     axes[0, 0].set_xlabel("env steps of training")
     axes[0, 1].set_xlabel(f"wall time of training [{unit}]")
     axes[0, 0].set_ylabel(quantity)
@@ -119,8 +133,7 @@ def heat_maps(
     columns = min(3, len(agents))
     figure, axes = _grid(-(-len(agents) // columns), columns, (3.5, 3.0), grid=False)
     earned = np.concatenate([values for _, values in agents.values()])
-    low, high = (0.0, 1.0) if quantity == "success" else (
-        float(earned.min()), float(earned.max()))
+    low, high = (0.0, 1.0) if quantity == SUCCESS else apart(earned)
     mesh = None
     for ax, (label, (tasks, values)) in zip(axes.flat, agents.items(), strict=False):
         tiles = _tiles(tasks[:, across], tasks[:, up], values, edges)
@@ -136,7 +149,7 @@ def heat_maps(
     for ax in axes.flat[len(agents):]:
         ax.set_visible(False)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.8, aspect=25, pad=0.02)
-    bar.set_label(quantity)
+    bar.set_label(named(quantity))
     bar.outline.set_visible(False)
     return figure, [ranges[d].name for d in (across, up)]
 
@@ -151,7 +164,7 @@ def distance_curves(
         _band(axes[0, 0], np.array([x for x, _ in points]), [b for _, b in points], label,
               paint[label])
     axes[0, 0].set_xlabel("distance from the training range [widths of the range]; 0: inside")
-    axes[0, 0].set_ylabel(quantity)
+    measured(axes[0], quantity)
     _legend(figure, axes)
     return figure
 
@@ -210,7 +223,7 @@ def _over_one(
         ax.plot(tasks[order, column], values[order], "o", ms=3.5, lw=1.2, color=paint[label],
                 ls=_style(label), label=label)
     ax.set_xlabel(parameter.title)
-    ax.set_ylabel(quantity)
+    measured(axes[0], quantity)
     _legend(figure, axes)
     return figure
 

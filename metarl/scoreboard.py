@@ -48,6 +48,11 @@ class Judged:
     horizon: int
     rollouts: int  # that share what they live in a task, as MAML's do
 
+    @property
+    def episodes(self) -> int:
+        """K: of exploration, after which it was judged at its best."""
+        return len(self.curves["exploiting"][RETURN]) - 1
+
 
 @dataclass(frozen=True)
 class Switched:
@@ -85,7 +90,8 @@ class Entry:
 
 def read(folder: Path, family: str, label: str, seed: int, run: Run | None) -> Entry:
     """What an agent scored: `folder` holds its evaluations, `run` its training, if there was any.
-    Of several evaluations of a split counts that of the newest checkpoint with most tasks."""
+    Of several evaluations of a split counts, of the newest checkpoint, one on the family's own
+    number of tasks, if there is any, and then that of most episodes."""
     documents = [json.loads(f.read_bytes()) for f in sorted(folder.glob("evaluations/*.json"))]
     usable = [d for d in documents if d.get("exploiting") and d.get("ranges")]
     usable.sort(key=_weight)
@@ -132,6 +138,13 @@ def band(earned: Array, quantity: str) -> Band:
     """The aggregate of what was earned (S, M) over S seeds and M tasks, with its interval."""
     chosen = aggregate(quantity)
     return chosen(earned), *_possible(interval(earned, aggregate=chosen), quantity, 0.0)
+
+
+def extent(entries: Sequence[Entry], split: str) -> tuple[int, int] | None:
+    """Episodes of exploration K, and tasks, that one agent was judged in under all its seeds; None
+    where it was not."""
+    found = [e.judged[split] for e in entries if split in e.judged]
+    return (min(j.episodes for j in found), min(len(j.tasks) for j in found)) if found else None
 
 
 def aggregate(quantity: str) -> Aggregate:
@@ -268,9 +281,12 @@ def _judged(document: Mapping[str, Any]) -> Judged:
     )
 
 
-def _weight(document: Mapping[str, Any]) -> tuple[int, int, int]:
+def _weight(document: Mapping[str, Any]) -> tuple[int, bool, int, int]:
     """By which the last of several evaluations is the one that counts."""
-    return document["checkpoint"], len(document["tasks"]), len(document["returns"])
+    tasks = len(document["tasks"])
+    # One on a single task, or on a thousand, was a trial; those on the own number compare.
+    usual = tasks == document.get("usual_tasks")
+    return document["checkpoint"], usual, len(document["returns"]), tasks
 
 
 def _curves(part: Mapping[str, Any]) -> dict[str, Array]:

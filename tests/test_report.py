@@ -1,5 +1,6 @@
 """The page about runs and studies: its figures by hand, and that it stands alone."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,50 @@ def test_tiles_hold_means_and_keep_to_the_training_range() -> None:
         [-0.4, 0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8])
 
 
+def limits(figure: Any, panel: int = 0) -> tuple[float, float]:
+    low, high = figure.axes[panel].get_ylim()
+    return low, high
+
+
+def test_success_is_drawn_on_its_whole_scale_however_rare_it_is() -> None:
+    rare = [(0.0, 0.0, 0.0), (0.001, 0.0, 0.003)]
+    drawn = [
+        figures.shot_curves({"success": [("", "", {"pearl": rare})]}, [0]),
+        figures.switched_curves([("", 1, {"pearl": rare})], "success"),
+        figures.distance_curves({"pearl": list(enumerate(rare))}, "success"),
+        figures.heat_maps({"pearl": (TASKS[:, :1], np.zeros(4))}, (GOAL,), "success")[0],
+    ]
+    assert [limits(figure) for figure in drawn] == [(-0.02, 1.02)] * 4
+    assert {figure.axes[0].get_ylabel() for figure in drawn} == {"success rate"}
+
+
+def test_the_colours_of_success_go_from_nothing_to_all() -> None:
+    figure, _ = figures.heat_maps({"pearl": (TASKS, np.zeros(4))}, (GOAL, SHAPE), "success")
+    bar = figure.axes[-1]
+    assert limits(figure, -1) == (0, 1) and bar.get_ylabel() == "success rate"
+    text = {each.get_text(): each.get_color() for each in figure.axes[0].texts}
+    assert list(text) == ["0.00"]
+
+
+def test_returns_that_are_all_the_same_do_not_fill_the_scale_with_rounding() -> None:
+    same = [(-50.0, -50.0, -50.0), (-50.0 + 1e-9, -50.0, -50.0)]
+    curves = figures.shot_curves({"return": [("", "", {"pearl": same})]}, [0])
+    assert limits(curves) == pytest.approx((-55, -45))  # a tenth to either side
+    tiles, _ = figures.heat_maps({"pearl": (TASKS, np.full(4, -50.0))}, (GOAL, SHAPE), "return")
+    assert limits(tiles, -1) == pytest.approx((-55, -45))
+    zero = figures.distance_curves({"pearl": [(0.0, (0.0,) * 3), (1.0, (0.0,) * 3)]}, "return")
+    assert limits(zero) == (-0.5, 0.5)
+
+
+def test_a_run_that_was_judged_once_in_training_says_so_beside_its_dot() -> None:
+    once, twice = ((steps, steps / 10, -steps / 20)
+                   for steps in (np.array([100.0]), np.array([100.0, 200.0])))
+    said = figures.learning_curves({"pearl": [once]}, "return").axes[0]
+    assert [each.get_text() for each in said.texts] == ["judged once: -5.0"]
+    assert said.get_xlim()[0] == 0 and said.get_xlim()[1] > 100
+    assert not figures.learning_curves({"pearl": [twice]}, "return").axes[0].texts
+
+
 # The page.
 
 
@@ -217,6 +262,55 @@ def test_returns_of_longer_episodes_are_not_compared_in_silence(tmp_path: Path) 
     assert "Episodes differ" not in table_of(each[:1], tmp_path)
 
 
+def evaluation(path: Path, tasks: int, episodes: int, split: str = "test", usual: int = 20) -> None:
+    """What `metarl evaluate --tasks N --episodes K` keeps, where each earns -N."""
+    part = {"returns": [[-float(tasks)] * tasks] * (episodes + 1), "outcomes": {}}
+    document = {
+        "split": split, "checkpoint": 100, "horizon": 5, "rollouts": 1, "usual_tasks": usual,
+        "ranges": [{"name": "goal_x", "unit": "m", "train": [0, 2], "values": [], "labels": []}],
+        "tasks": [[1.0]] * tasks, "returns": [[0.0] * tasks] * episodes, "outcomes": {},
+        "exploring": part, "exploiting": part}
+    (path / "evaluations").mkdir(parents=True, exist_ok=True)
+    name = f"{split}_step_100_k{episodes}_n{tasks}.json"
+    (path / "evaluations" / name).write_text(json.dumps(document))
+
+
+def test_the_evaluation_on_the_usual_tasks_with_most_episodes_counts(tmp_path: Path) -> None:
+    for tasks, episodes in ((1, 1), (1000, 1), (20, 1), (20, 3), (5, 9)):
+        evaluation(tmp_path, tasks, episodes)
+    found = read(tmp_path, "any", "any", 0, None).judged["test"]
+    assert (found.episodes, len(found.tasks)) == (3, 20)
+    # Where none has the usual number of tasks, the one of most episodes.
+    other = tmp_path / "other"
+    for tasks, episodes in ((1, 1), (1000, 1), (5, 3)):
+        evaluation(other, tasks, episodes)
+    found = read(other, "any", "any", 0, None).judged["test"]
+    assert (found.episodes, len(found.tasks)) == (3, 5)
+
+
+def test_a_cell_that_was_judged_otherwise_says_how_and_is_warned_of(tmp_path: Path) -> None:
+    for label, split, tasks, episodes in (
+        ("pearl", "test", 1000, 1), ("pearl", "ood", 5, 3), ("maml", "test", 20, 3),
+        ("maml", "ood", 20, 3),
+    ):
+        evaluation(tmp_path / label, tasks, episodes, split)
+    each = [read(tmp_path / label, "reach", label, 0, None) for label in ("pearl", "maml")]
+    text = table_of(each, tmp_path)
+    assert "After 3 episodes in a new task" in text and "20 of a split" in text
+    assert text.count("after 1 episode, in 1,000 tasks") == 1
+    assert text.count("after 3 episodes, in 5 of 20 tasks") == 1
+    assert "Not every evaluation has 3 episodes and 20 tasks (pearl, test: 1 episode, 1,000 " \
+        "tasks; pearl, ood: 3 episodes, 5 tasks)" in text
+    alike = table_of(each[1:], tmp_path)
+    assert "Not every evaluation" not in alike and "after 3 episodes, in" not in alike
+
+
+def test_a_page_about_one_episode_does_not_speak_of_more(tmp_path: Path) -> None:
+    evaluation(tmp_path, 20, 1)
+    assert "After 1 episode in a new task" in table_of(
+        [read(tmp_path, "reach", "pearl", 0, None)], tmp_path)
+
+
 def test_a_rival_that_was_trained_for_less_is_told(tmp_path: Path) -> None:
     each = [entry(name, 0, [0, 0, 1, 1.0], tmp_path) for name in ("pearl", "finetune")]
     assert "fewer env steps" not in table_of(each, tmp_path)
@@ -238,6 +332,8 @@ def test_a_run_that_was_not_judged_says_how_to_judge_it(trained: Run, tmp_path: 
     assert main(["report", str(trained.path), "--out", str(tmp_path / "page.html")]) == 0
     text = (tmp_path / "page.html").read_text()
     assert f"metarl evaluate {trained.path} --split test" in text and external(text) == []
+    assert "not yet put into tasks that it has never met" in text
+    assert "Some agents here" not in text and "This is a run of 1 seed" in text
 
 
 def test_what_an_evaluation_keeps_suffices_for_the_page(

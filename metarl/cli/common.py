@@ -177,6 +177,11 @@ def number(value: float) -> str:
     return f"{value:,.2f}" if math.isfinite(value) else "-"
 
 
+def counted(count: int, what: str) -> str:
+    """1 episode, 3 episodes, 1,000 tasks."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """A word to the person at the terminal, beside the results."""
     print(text, file=sys.stderr)

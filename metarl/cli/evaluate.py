@@ -96,6 +96,7 @@ def described(
     plan = agent.plan
     document = {
         "split": split, "seed": seed, "horizon": family.horizon,
+        "usual_tasks": family.task_counts[1],  # the family's own number
         "rollouts": plan.replicas if plan.pools else 1,  # that share what they live in a task
         "parameters": [p.name for p in family.parameters],
         "ranges": [{"name": p.name, "unit": p.unit, "meaning": p.meaning, "train": p.train,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from metarl.cli.common import parse, print_json, show, warn
+from metarl.cli.common import counted, parse, print_json, show, warn
 from metarl.cli.sections import family_sections
 from metarl.errors import UserError, unknown
 from metarl.report import Page, code, folded, paragraph
@@ -174,12 +174,18 @@ def _lead(entries: Sequence[Entry]) -> str:
     agents = dict.fromkeys(entry.label for entry in entries)
     if len(entries) == 1:
         entry = entries[0]
-        return (f"Trained for {entry.env_steps:,} env steps, {entry.wall_s / 60:.1f} minutes; then "
-                "put into tasks that it had never met.")
+        then = "; then put into tasks that it had never met" if entry.judged or entry.switched \
+            else "; not yet put into tasks that it has never met"
+        return f"Trained for {entry.env_steps:,} env steps, {entry.wall_s / 60:.1f} minutes{then}."
     families = dict.fromkeys(entry.family for entry in entries)
     return (f"{len(agents)} agents and baselines ({', '.join(agents)}) on "
             f"{', '.join(families)}, {len(entries)} runs in all. Each was trained, frozen, and put "
-            "into tasks that it had never met.")
+            f"into tasks that it had never met{_unless_judged(entries)}.")
+
+
+def _unless_judged(entries: Sequence[Entry]) -> str:
+    lacking = sum(not (entry.judged or entry.switched) for entry in entries)
+    return f", but for {lacking} not judged yet" if lacking else ""
 
 
 def too_few(entries: Sequence[Entry]) -> str:
@@ -188,10 +194,12 @@ def too_few(entries: Sequence[Entry]) -> str:
     seeds = min(trained.values(), default=FEW)
     if seeds >= FEW:
         return ""
-    return (f"Some agents here have {seeds} seed{'s' if seeds > 1 else ''}, fewer than {FEW}: a "
-            "sanity check, not a comparison of agents. With one seed, the intervals speak of other "
-            "tasks alone, not of another training; with two to four they do speak of another "
-            "training, and are so wide that they rarely tell agents apart.")
+    who = "This is a run of" if sum(trained.values()) == 1 else "Some agents here have"
+    what = "With one seed, the intervals speak of other tasks alone, not of another training"
+    more = ("; with two to four they do speak of another training, and are so wide that they "
+            "rarely tell agents apart") if max(trained.values()) > 1 else ""
+    return (f"{who} {counted(seeds, 'seed')}, fewer than {FEW}: a sanity check, not a comparison "
+            f"of agents. {what}{more}.")
 
 
 def _commands(entries: Sequence[Entry]) -> list[str]:

@@ -2,11 +2,23 @@
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from metarl import figures
+from metarl.cli.common import counted
+from metarl.cli.doubts import (
+    RIVAL,
+    Agents,
+    Extent,
+    budgets,
+    extents_of,
+    learns_to_learn,
+    lengths,
+    unequal,
+    usual_extent,
+)
 from metarl.report import Page, code, folded, paragraph, picture, table
 from metarl.scoreboard import (
     RETURN,
@@ -24,10 +36,7 @@ from metarl.scoreboard import (
     values,
 )
 
-Agents = Mapping[str, Sequence[Entry]]
-_RIVAL = "finetune"
 _BINS = 4  # of the distances of tasks out of distribution
-_NAMES = {SUCCESS: "success rate", RETURN: "return of an episode"}
 
 
 def family_sections(page: Page, entries: Sequence[Entry]) -> None:
@@ -59,7 +68,8 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
     columns = ["agent", "seeds", "training: env steps", "training: minutes"]
     columns += [f"{q}, {split}" for q in asked for split in ("test", "ood")]
     columns += ["against fine-tuning"]
-    episodes = max(len(bands(each, "test", "exploiting", asked[0])) for each in agents.values()) - 1
+    extents = extents_of(agents)
+    usual = usual_extent(list(extents.values()))
     rows = []
     for name, each in agents.items():
         cells = [f'<span class="dot" style="background:{paint[name]}"></span>{html.escape(name)}',
@@ -68,50 +78,30 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
         for q in asked:
             for split in ("test", "ood"):
                 found = bands(each, split, "exploiting", q)
-                cells.append(_cell(found[-1], q) if found else "-")
+                cells.append(_cell(found[-1], q, extents[name, split], usual) if found else "-")
         rows.append([*cells, _verdict(name, each, agents, asked[0])])
     page.section(
-        f"After {episodes} episodes in a new task",
+        f"After {counted(usual[0], 'episode')} in a new task",
         paragraph(
-            f"Each agent explored a task that it had never met for up to {episodes} episodes; this "
-            "is what an episode of its best then earned. Tasks of the test split are drawn like "
-            "those it was trained on; those of the ood split lie beyond. Returns are interquartile "
-            "means (the middle half), success is the mean; in brackets the 95 % interval for other "
-            "trainings, judged on the same tasks: a bootstrap over whole seeds, widened for their "
-            "small number; of one seed alone, a bootstrap over tasks."),
-        table(columns, rows, markup=True), *_lengths(agents), *_budgets(agents),
-        *_words(agents, asked[0]))
-
-
-def _lengths(agents: Agents) -> list[str]:
-    """A warning where episodes are longer for one agent than for another."""
-    steps = {name: {j.horizon for e in each for j in e.judged.values()}
-             for name, each in agents.items()}
-    if len(set().union(*steps.values())) < 2:
-        return []
-    told = ", ".join(f"{name} {' or '.join(map(str, sorted(h)))}" for name, h in steps.items())
-    return [paragraph(f"Episodes differ in length ({told} control steps), so that returns do not "
-                      "compare.", "warn")]
-
-
-def _budgets(agents: Agents) -> list[str]:
-    """A warning where fine-tuning was trained for fewer env steps than what it is held against."""
-    steps = {name: float(np.mean([e.env_steps for e in each])) for name, each in agents.items()}
-    more = [name for name in agents if _learns_to_learn(name)
-            and steps[name] > 1.1 * steps.get(_RIVAL, np.inf)]
-    return [paragraph(f"The fine-tuned baseline had fewer env steps of training than "
-                      f"{', '.join(more)}: the comparison is not a fair one.", "warn")] if more \
-        else []
+            f"Each agent explored tasks that it had never met, {usual[1]} of a split, for up to "
+            f"{counted(usual[0], 'episode')}; this is what an episode of its best then earned. "
+            "Tasks of the test split are drawn like those it was trained on; those of the ood "
+            "split lie beyond. Returns are interquartile means (the middle half), success is the "
+            "mean; in brackets the 95 % interval for other trainings, judged on the same tasks: a "
+            "bootstrap over whole seeds, widened for their small number; of one seed alone, a "
+            "bootstrap over tasks."),
+        table(columns, rows, markup=True), *unequal(extents, usual), *lengths(agents),
+        *budgets(agents), *_words(agents, asked[0]))
 
 
 def _words(agents: Agents, quantity: str) -> list[str]:
     """What the table comes to, said plainly."""
-    if _RIVAL not in agents:
+    if RIVAL not in agents:
         return [paragraph("No fine-tuned baseline was run here, so nothing on this page shows that "
                           "meta-learning pays: add it with the agent finetune.", "note")]
     found = {
-        name: gap for name, each in agents.items() if _learns_to_learn(name)
-        and (gap := compared(each, agents[_RIVAL], "test", quantity)) is not None
+        name: gap for name, each in agents.items() if learns_to_learn(name)
+        and (gap := compared(each, agents[RIVAL], "test", quantity)) is not None
     }
     losers = [name for name, (low, _) in found.items() if low <= 0]
     if losers:
@@ -123,20 +113,15 @@ def _words(agents: Agents, quantity: str) -> list[str]:
 
 
 def _verdict(name: str, each: Sequence[Entry], agents: Agents, quantity: str) -> str:
-    if name == _RIVAL or _RIVAL not in agents:
+    if name == RIVAL or RIVAL not in agents:
         return "-"
-    gap = compared(each, agents[_RIVAL], "test", quantity)
+    gap = compared(each, agents[RIVAL], "test", quantity)
     if gap is None:
         return "-"
     low, high = gap
     kind, word = ("better", "better") if low > 0 else ("worse", "worse") if high < 0 else (
         "", "no better")
     return f'<span class="{kind}">{word}</span> <span class="range">{_span(gap, quantity)}</span>'
-
-
-def _learns_to_learn(name: str) -> bool:
-    """Whether this is a meta-agent, by its name: neither a baseline nor told the task."""
-    return name.split(" ")[0] not in ("blind", _RIVAL, "scratch", "oracle", "scripted")
 
 
 def _shots(page: Page, agents: Agents, asked: Sequence[str]) -> None:
@@ -152,9 +137,9 @@ def _shots(page: Page, agents: Agents, asked: Sequence[str]) -> None:
     if not columns:
         return
     rows = {
-        _NAMES[q]: [(title, x, {_titled(name, each): found for name, each in agents.items()
-                                if (found := bands(each, split, phase, q))})
-                    for title, split, phase, x, _ in columns]
+        q: [(title, x, {_titled(name, each): found for name, each in agents.items()
+                        if (found := bands(each, split, phase, q))})
+            for title, split, phase, x, _ in columns]
         for q in asked
     }
     page.section(
@@ -182,7 +167,7 @@ def _switched(page: Page, agents: Agents, quantity: str) -> None:
             paragraph("At each dashed line the hidden task becomes another one, and nobody says "
                       "so: to notice is the agent's duty. It acts with the belief that it had. "
                       "Shaded: 95 % intervals."),
-            picture(figures.switched_curves(panels, _NAMES[quantity]),
+            picture(figures.switched_curves(panels, quantity),
                     "performance when tasks change"))
 
 
@@ -233,7 +218,7 @@ def _where(page: Page, agents: Agents, quantity: str) -> None:
     ranges = next(iter(found.values()))[0]
     figure, names = figures.heat_maps(
         {name: (tasks, earned) for name, (_, tasks, earned, _) in found.items()}, ranges,
-        _NAMES[quantity])
+        quantity)
     chosen = (f"Of the {len(ranges)} parameters that vary, the two on which the outcome depends "
               "most. " if len(ranges) > 2 else "")
     drawn = ("Each tile is the mean of the tasks in it, those of all splits; tiles without one are "
@@ -256,7 +241,7 @@ def _beyond(page: Page, agents: Agents, quantity: str) -> None:
             paragraph("Each task's distance from the training range, each parameter in units of "
                       "its range's width. At 0 are the held-out tasks inside it. The farther a "
                       "curve stays up, the farther the agent can be trusted outside."),
-            picture(figures.distance_curves(curves, _NAMES[quantity]),
+            picture(figures.distance_curves(curves, quantity),
                     "performance against distance"))
 
 
@@ -299,9 +284,13 @@ def _beliefs(page: Page, agents: Agents) -> None:
             picture(figures.embeddings(drawn, ranges), "beliefs about tasks"))
 
 
-def _cell(band: Band, quantity: str) -> str:
-    return (f'{_value(band[0], quantity)} <span class="range">'
-            f"{_span(band[1:], quantity)}</span>")
+def _cell(band: Band, quantity: str, extent: Extent, usual: Extent) -> str:
+    told = [f'{_value(band[0], quantity)} <span class="range">{_span(band[1:], quantity)}</span>']
+    if extent != usual:
+        (k, n), (_, of) = extent, usual
+        tasks = f"{n} of {of} tasks" if n < of else counted(n, "task")
+        told.append(f'<span class="range">after {counted(k, "episode")}, in {tasks}</span>')
+    return " ".join(told)
 
 
 def _span(bounds: Sequence[float], quantity: str) -> str:
