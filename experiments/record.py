@@ -1,13 +1,10 @@
 """Where measured figures go, a row each: experiments/results/benchmarks.csv."""
 
-import csv
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
-from metarl import scores
-from metarl.run import environment
+from metarl import run, scores
 
 _ROOT = Path(__file__).resolve().parents[1]
 _FILE = _ROOT / "experiments" / "results" / "benchmarks.csv"
@@ -28,27 +25,16 @@ def record(
     command that made it."""
     numbers = ["" if number is None else f"{number:.4g}" for number in (value, baseline, ratio)]
     row = [name, figure, unit, *numbers, machine(), COMMIT, command()]
-    new = not _FILE.exists()
-    _FILE.parent.mkdir(parents=True, exist_ok=True)
-    with _FILE.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerows([_COLUMNS, row] if new else [row])
+    scores.append(_FILE, [dict(zip(_COLUMNS, row, strict=True))], _COLUMNS)
 
 
 def machine() -> str:
     """The usable cores and the card, as in "2 cores AMD EPYC, no GPU"."""
-    return scores.machine(environment())
-
-
-def _commit() -> str:
-    sha = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=_ROOT, capture_output=True, text=True
-    )
-    return sha.stdout.strip() or "unknown"
+    return scores.machine(run.environment())
 
 
 # Asked when a script starts, not hours later when it records: that is the code it runs.
-COMMIT = _commit()
+COMMIT = scores.commit({"commit": run.commit()})
 
 
 def command() -> str:

@@ -225,7 +225,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": {name: _version(name) for name in _PACKAGES},
-        "commit": _commit(Path(__file__).resolve().parents[1]),
+        "commit": commit(),
     }
 
 
@@ -309,8 +309,9 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def _commit(checkout: Path) -> str | None:
+def commit() -> str | None:
     """The commit of metarl's own checkout, with a + where files differ from it."""
+    checkout = Path(__file__).resolve().parents[1]
     if not (checkout / ".git").exists():
         return None
     try:

@@ -36,15 +36,17 @@ def rows(origin: Mapping[str, Any], document: Mapping[str, Any]) -> list[dict[st
     ]
 
 
-def append(file: Path, new: Sequence[Mapping[str, str]]) -> None:
+def append(
+    file: Path, new: Sequence[Mapping[str, str]], columns: Sequence[str] = COLUMNS
+) -> None:
     """Append the rows that the file does not hold yet, whole, whoever else is writing too."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+", newline="", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
         known = set(stream.read().splitlines())
-        lines = [] if known else [_line(COLUMNS)]
-        lines += [line for row in new if (line := _line([row[c] for c in COLUMNS])) not in known]
+        lines = [] if known else [_line(columns)]
+        lines += [line for row in new if (line := _line([row[c] for c in columns])) not in known]
         stream.write("".join(f"{line}\n" for line in lines))
 
 
