@@ -103,6 +103,20 @@ def test_what_the_guard_logged_is_taken_before_what_the_policy_saw(tmp_path: Pat
     assert "latched: it is hot" in text and "Nothing: no fault" not in text
 
 
+def test_what_the_guard_could_not_write_is_told_from_when_on(tmp_path: Path) -> None:
+    def guard(log: Recorder) -> None:
+        for t, lost in ((10.2, 0), (10.8, 3)):
+            log("guard", row(t, 0.0, reason="", unlogged=lost))
+
+    # The policy heard of 1,900 in its second step; the guard's own log tells of the first 3 alone.
+    diary = written(tmp_path / "a.mcap", opened, lambda log: episode(log, 10.0, [1.0]),
+                    lambda log: log("step", row(11.0, 0.2, reward=1.0, unlogged=1900)),
+                    lambda log: rollout(log, 2.0), guard)
+    (event,) = diary.events
+    assert event.t == 10.8 and "1,900 of its reports are missing" in event.what
+    assert "is the disk full?" in said(tmp_path / "a.mcap")
+
+
 def test_pairs_are_told_apart_in_the_order_in_which_they_were_lived(tmp_path: Path) -> None:
     # In the twin no steps are logged; on the arm the adapted policy went first.
     def pair(log: Recorder) -> None:

@@ -133,7 +133,8 @@ def read(path: Path) -> Diary:
     try:
         events = [Event(m["t"], f"stopped: {m['reason']}") for m in told["abort"]]
         events += [Event(m["t"], f"needs a person: {m['needs_human']}") for m in told["reset"]]
-        events = sorted([*events, *_alarms(told["guard"])], key=lambda event: event.t)
+        events += [*_alarms(told["guard"]), *_gaps([*told["step"], *told["guard"]])]
+        events = sorted(events, key=lambda event: event.t)
         for verdict in told["verdict"]:
             _check(verdict, _VERDICT, "verdict")
             Verdict(verdict["verdict"])
@@ -192,6 +193,16 @@ def _alarms(ticks: Iterable[Mapping[str, Any]]) -> list[Event]:
         found += [Event(tick["t"], f"fault: {text}") for text in now[1] if text not in before[1]]
         before = now
     return found
+
+
+def _gaps(seen: Iterable[Mapping[str, Any]]) -> list[Event]:
+    """When the guard could first not write its own log, and how often in all."""
+    lost = [(m["t"], m["unlogged"]) for m in seen if m.get("unlogged")]
+    if not lost:
+        return []
+    (began, _), most = min(lost), max(count for _, count in lost)
+    return [Event(began, f"the guard could not write its log (is the disk full?): {most:,} of its "
+                         "reports are missing")]
 
 
 def _episodes(

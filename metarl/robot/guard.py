@@ -81,6 +81,40 @@ class _Client:
         del self._unsent[:sent]
 
 
+class _Log:
+    """A file that a thread of its own writes: a disk that is slow or full keeps no tick waiting."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.lost = 0  # reports that could not be written
+        self._file: BinaryIO = file
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, daemon=True)
+        self._writer.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many reports are not yet written."""
+        return self._queue.qsize()
+
+    def put(self, report: bytes) -> None:
+        """Write it as soon as may be."""
+        self._queue.put(report)
+
+    def close(self) -> None:
+        """Write what is waiting, in a few seconds or never."""
+        self._queue.put(None)
+        self._writer.join(5.0)
+
+    def _write(self) -> None:
+        while (report := self._queue.get()) is not None:
+            try:
+                self._file.write(report)
+            except OSError:  # it may find room again; what waits must not fill the memory
+                self.lost += 1
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
 class Guard:
     """A keeper, its clients and its clock."""
 
@@ -90,12 +124,8 @@ class Guard:
         self._real, self._seen = real, time.monotonic()  # when there was last anyone
         self._listener, self._hello, self._parent = listener, hello, parent
         self._clients: list[_Client] = []
-        self._log: queue.SimpleQueue[bytes | None] | None = None
-        self._writer = None
-        if log is not None:
-            self._log = queue.SimpleQueue()
-            self._writer = threading.Thread(target=_write, args=(self._log, log), daemon=True)
-            self._writer.start()
+        self._log = None if log is None else _Log(log)
+        if self._log is not None:
             self._log.put(hello)
 
     def serve(self) -> None:
@@ -110,6 +140,8 @@ class Guard:
             if self.ending:
                 keeper.hold()
             self._listen()
+            if self._log is not None:
+                keeper.unlogged = self._log.lost
             report = pack_report(keeper.tick())
             for client in self._clients:
                 client.send(report)
@@ -117,9 +149,8 @@ class Guard:
                 self._log.put(report)
         with contextlib.suppress(ArmError):  # it does not answer any more
             keeper.close()
-        if self._log is not None and self._writer is not None:
-            self._log.put(None)
-            self._writer.join(5.0)
+        if self._log is not None:
+            self._log.close()
 
     def _listen(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -194,12 +225,6 @@ class Guard:
 
 def _ended(pipe: int) -> bool:
     return bool(select.select([pipe], [], [], 0)[0]) and not os.read(pipe, 4096)
-
-
-def _write(reports: "queue.SimpleQueue[bytes | None]", file: BinaryIO) -> None:
-    while (report := reports.get()) is not None:
-        file.write(report)
-    file.close()
 
 
 def _listen_at(place: Path) -> socket.socket:

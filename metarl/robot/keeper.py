@@ -46,6 +46,7 @@ class Keeper:
         self.arm, self.limits, self.period = arm, limits, period
         self.lifetime = min(2 * policy_period, LONGEST)  # s, of a command
         self.phase, self.reason, self.rejected, self.ignored = Phase.OFF, "", 0, 0
+        self.unlogged = 0
         self.shaper = Shaper(limits, arm.spec.chain, period)
         self.watchdog = False  # whether the arm has one and it is armed
         self._clock, self._spec = clock, replace(arm.spec, modes=frozenset(Mode))
@@ -168,7 +169,7 @@ class Keeper:
             self._move()
         return Report(self._tick, self._state, self.phase, self.reason, self._seq, self._requested,
                       self._applied, reasons(self.shaper.limited), self.rejected, now,
-                      self.ignored)
+                      self.ignored, self.unlogged)
 
     def _read(self, now: float) -> None:
         for _ in range(1 + _RETRIES):

@@ -35,6 +35,7 @@ class Report:
     rejected: int  # commands rejected since the start
     t: float = 0.0  # s, monotonic, when the tick began
     ignored: int = 0  # bytes on its socket that were no frames
+    unlogged: int = 0  # reports that it could not write into its log
 
 
 class Link(Protocol):

@@ -78,7 +78,8 @@ class Recorder:
                     "reason": report.reason, "seq": report.seq, "rejected": report.rejected,
                     "requested": report.requested.tolist(), "applied": report.applied.tolist(),
                     "limits": list(report.limits), "q": state.q.tolist(), "dq": state.dq.tolist(),
-                    "age": report.t - state.t_host, "mode": str(state.mode),
+                    "unlogged": report.unlogged, "age": report.t - state.t_host,
+                    "mode": str(state.mode),
                     "faults": [fault.text for fault in state.faults],
                     "tau": None if state.tau is None else state.tau.tolist()})
 

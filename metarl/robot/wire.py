@@ -25,7 +25,7 @@ _HEAD = struct.Struct("<4sBH")  # magic, kind, length of the body
 _CRC = struct.Struct("<I")
 _MODES, _PHASES, _ARM_MODES = tuple(Mode), tuple(Phase), tuple(ArmMode)
 _REQUEST = struct.Struct(f"<qddd BB {JOINTS}d 64s 128s")
-_REPORT = struct.Struct(f"<qqqqq ddd BBBBI d {6 * JOINTS}d 6d {JOINTS}d 120s 240s")
+_REPORT = struct.Struct(f"<qqqqqq ddd BBBBI d {6 * JOINTS}d 6d {JOINTS}d 120s 240s")
 _LONGEST = 1 << 15  # bytes of a body
 _SENSED = ("tau", "temperature", "current", "wrench")
 
@@ -155,7 +155,8 @@ def pack_report(report: Report) -> bytes:
     wrench = [0.0] * 6 if state.wrench is None else state.wrench.tolist()
     return frame(Kind.REPORT, _REPORT.pack(
         report.tick, state.seq, report.seq, report.rejected, report.ignored,
-        state.t_host, math.nan if state.t_robot is None else state.t_robot, report.t,
+        report.unlogged, state.t_host,
+        math.nan if state.t_robot is None else state.t_robot, report.t,
         _PHASES.index(report.phase), _ARM_MODES.index(state.mode), len(state.q), flags, bits,
         math.nan if state.gripper is None else state.gripper,
         *_wide(state.q), *_wide(state.dq), *_wide(state.tau), *_wide(state.temperature),
@@ -165,8 +166,8 @@ def pack_report(report: Report) -> bytes:
 
 def unpack_report(body: bytes) -> Report:
     """A report from a frame's body."""
-    (tick, state_seq, seq, rejected, ignored, t_host, t_robot, t, phase, mode, joints, flags, bits,
-     gripper, *rest) = _REPORT.unpack(body)
+    (tick, state_seq, seq, rejected, ignored, unlogged, t_host, t_robot, t, phase, mode, joints,
+     flags, bits, gripper, *rest) = _REPORT.unpack(body)
     numbers = np.array(rest[:-2], np.float64)
     q, dq, tau, temperature, current, requested = (
         numbers[i * JOINTS: i * JOINTS + joints] for i in range(6))
@@ -181,7 +182,7 @@ def unpack_report(body: bytes) -> Report:
         state_seq, t_host, None if math.isnan(t_robot) else t_robot, q, dq, _ARM_MODES[mode],
         gripper=None if math.isnan(gripper) else gripper, faults=faults, **sensed)
     return Report(tick, state, _PHASES[phase], _said(rest[-2]), seq, requested, applied,
-                  reasons(bits), rejected, t, ignored)
+                  reasons(bits), rejected, t, ignored, unlogged)
 
 
 def read_log(file: BinaryIO) -> Iterator[Report]:

@@ -331,5 +331,6 @@ class ArmWorlds:
             "dq": report.state.dq.tolist(), "action": action[0].tolist(),
             "requested": self._reference.told.tolist(), "applied": report.applied.tolist(),
             "limits": list(report.limits), "seq": report.seq, "rejected": report.rejected,
-            "phase": str(report.phase), "obs": self.obs[0].tolist(), "reward": reward.item(),
+            "unlogged": report.unlogged, "phase": str(report.phase),
+            "obs": self.obs[0].tolist(), "reward": reward.item(),
             "faults": [fault.text for fault in report.state.faults]})
