@@ -188,6 +188,8 @@ class Keeper:
                 self.latch(f"the arm fails: {error}")
                 break
             if self._sane(state):
+                if state.gripper is not None and not np.isfinite(state.gripper):
+                    state = replace(state, gripper=None)  # nothing is judged by it
                 self._state, self._unread = state, 0
                 return
         self._unread += 1
@@ -197,8 +199,11 @@ class Keeper:
     def _sane(self, state: ArmState) -> bool:
         fresh = state.seq > self._state.seq and self._clock() - state.t_host < _OLD
         shape = (len(self._spec.joints),)
+        # A motor whose heat or torque is NaN would never be found too hot or at its limit.
+        sensed = [value for value in (state.q, state.dq, state.tau, state.temperature,
+                                      state.current, state.wrench) if value is not None]
         return bool(fresh and state.q.shape == shape and state.dq.shape == shape
-                    and np.isfinite(state.q).all() and np.isfinite(state.dq).all())
+                    and all(np.isfinite(value).all() for value in sensed))
 
     def _lost(self) -> float:
         """How far the arm is from where it was told to be, rad."""
