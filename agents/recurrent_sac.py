@@ -9,7 +9,8 @@ but not across a fall. Ni et al., "Recurrent Model-Free RL Can Be a Strong Basel
 Differences: one GRU, which learns from the critics alone and has its own slow target, serves both
 policy and critics, not one each. It is unrolled for one gradient step of the critics in a few; the
 others reuse its states, on some moments of the same trials, and so cost no more than those of a
-memoryless agent. Critics are layer-normalised, observations and rewards normalised.
+memoryless agent. Critics are layer-normalised; observations and rewards are normalised on their way
+into the memory.
 """
 
 from collections.abc import Mapping

@@ -174,7 +174,8 @@ class Family(Protocol):
 
 def sample_tasks(family: Family, split: Split, count: int, seed: int = 0) -> Tensor:
     """Tasks (count, D), float64. Task i depends on family, split, seed and i alone, so that a
-    larger set begins with the smaller one, and no set shares a task with another."""
+    larger set begins with the smaller one, and no set shares a task with another, unless there are
+    but a few (forward and backward)."""
     rows = [draw_task(family, split, i, seed) for i in range(count)]
     return torch.stack(rows) if rows else torch.empty(0, len(family.parameters)).double()
 

@@ -103,7 +103,7 @@ class Insert(Tabletop):
 
     def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         arm = self.start(frame, random)
-        return Start(arm, 0 * frame.qvel, act=arm)
+        return Start(arm, np.zeros_like(frame.qvel), act=arm)
 
     def control(self, frame: Frame, action: Array) -> Array:
         """A guarded move: the more the peg is pushed back, the slower it is pressed on, and beyond

@@ -112,7 +112,7 @@ class Lift(Tabletop):
         opening = np.full((len(task), 1), _OPEN * scale)
         placed = lying(xy, resting_heights(task[:, 1], scale), turned)
         qpos = concatenate(arm, opening / 2, opening / 2, placed)
-        return Start(qpos, 0 * frame.qvel, act=concatenate(arm, opening))
+        return Start(qpos, np.zeros_like(frame.qvel), act=concatenate(arm, opening))
 
     def control(self, frame: Frame, action: Array) -> Array:
         velocity = limited(SPEED * action[:, :3])

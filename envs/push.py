@@ -97,7 +97,7 @@ class Push(Tabletop):
         height = resting_heights(task[:, 3], scale)
         turned = random.uniform(-np.pi, np.pi)
         qpos = concatenate(arm, lying(xy, height, turned))
-        return Start(qpos, 0 * frame.qvel, act=arm)
+        return Start(qpos, np.zeros_like(frame.qvel), act=arm)
 
     def control(self, frame: Frame, action: Array) -> Array:
         up = 5.0 * (_TIP * self.body.scale - frame.sensors["tip"][:, 2:])  # m/s, back to its height

@@ -73,7 +73,7 @@ class Reach(Family):
     def reset(self, frame: Frame, task: Array, random: Random) -> Start:
         home = np.array(ARMS[self.arm].home)
         qpos = home + random.uniform(-0.05, 0.05, len(home))  # rad
-        return Start(qpos, 0 * frame.qvel, act=qpos)
+        return Start(qpos, np.zeros_like(frame.qvel), act=qpos)
 
     def observe(self, frame: Frame) -> Array:
         return concatenate(frame.qpos, frame.qvel, frame.sensors["flange"])

@@ -1,6 +1,6 @@
 """The contract of an agent: four verbs, and its state.
 
-Training, evaluation, `metarl adapt`, a robot and a server all run the same loop::
+Training, evaluation, `metarl adapt` and a robot all run the same loop::
 
     belief = agent.prior(tasks, replicas, draws)
     while True:
