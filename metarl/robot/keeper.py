@@ -49,6 +49,7 @@ class Keeper:
         self.unlogged = 0
         self.shaper = Shaper(limits, arm.spec.chain, period)
         self.watchdog = False  # whether the arm has one and it is armed
+        self._unfit = ""  # why torque is on and must first be let go; "" where nothing is wrong
         self._clock, self._spec = clock, replace(arm.spec, modes=frozenset(Mode))
         self._state = arm.connect()
         self._unread = self._unsent = self._taut = self._tick = 0
@@ -105,26 +106,38 @@ class Keeper:
     # From an operator.
 
     def enable(self, ack: OperatorAck) -> None:
-        """Torque on, where the arm is."""
+        """Torque on, where the arm is. Raises ArmError where it is outside its joints' limits or
+        its watchdog fails: torque is on then, so that it is held, latched, until it is released."""
         needs_ack(ack)
         if self.phase is not Phase.OFF:
             raise ArmError("torque is on already")
         self._state = state = self.arm.enable(ack)
-        if (state.q < self._spec.q_min).any() or (state.q > self._spec.q_max).any():
-            raise ArmError("the arm is outside its joints' limits")
+        self._rest_at(state.q)
+        self.phase, self.reason, self._settled = Phase.HOLDING, "", True
+        try:
+            if not ((self._spec.q_min <= state.q) & (state.q <= self._spec.q_max)).all():
+                raise ArmError("the arm is outside its joints' limits")
+            self._arm_watchdog()
+        except ArmError as problem:
+            self.latch(str(problem))
+            self._unfit, self._settled = f"{problem}; release it, and enable it anew", False
+            self._hold_arm()
+            raise ArmError(f"{problem}: torque is on, and the guard holds it, latched") from None
+
+    def _arm_watchdog(self) -> None:
         try:
             self.arm.arm_watchdog(max(0.1, 10 * self.period))
             self.watchdog = True
         except Unsupported:
             self.watchdog = False
-        self._rest_at(state.q)
-        self.phase, self.reason, self._settled = Phase.HOLDING, "", True
 
     def unlatch(self, ack: OperatorAck) -> None:
         """Go on. Raises ArmError while the cause stands."""
         needs_ack(ack)
         if self.phase is not Phase.LATCHED:
             raise ArmError("the guard is not latched")
+        if self._unfit:
+            raise ArmError(self._unfit)
         if self._unread or self._unsent >= _FAILURES:
             raise ArmError("the arm does not answer")
         if self._state.faults:
@@ -152,6 +165,7 @@ class Keeper:
             raise ArmError("the arm is moving; hold first")
         self.arm.release(ack)
         self.phase, self.reason, self._wanted, self._settled = Phase.OFF, "", None, True
+        self._unfit = ""
 
     def close(self) -> None:
         """Hold, and leave the arm."""
