@@ -13,7 +13,8 @@ from metarl.trial import Steps
 
 
 class Worlds:
-    """N worlds in lock-step. Tensors in, tensors out, float32, on the engine's device.
+    """N worlds in lock-step. Tensors in, tensors out, float32, on the engine's device; the family
+    between them computes on arrays.
 
     An episode that ends is followed by the next one of the same task, so that trials are
     rectangular (T, N). A time limit is not a terminal. A row whose simulation diverges, or whose
@@ -160,7 +161,8 @@ class Worlds:
 
 def _usable(action: Tensor) -> tuple[Tensor, np.ndarray | None]:
     """Actions (N, A), zero where not finite; the rows (N,) where they were not, if any."""
-    action = action.detach().cpu().float()
+    if action.requires_grad or action.device.type != "cpu" or action.dtype != torch.float32:
+        action = action.detach().cpu().float()
     finite = np.isfinite(action.numpy())
     if finite.all():
         return action, None
