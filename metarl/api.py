@@ -1,7 +1,5 @@
 """Names become objects here: families and agents by name, runs and bundles by path."""
 
-import importlib
-import os
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -27,6 +25,7 @@ from metarl.envs.mjcf import Files
 from metarl.envs.sim2real import Sim2Real, make_worlds
 from metarl.errors import DamagedFile, UserError, unknown
 from metarl.evaluate import EVALUATION
+from metarl.plugins import imported
 from metarl.policy import BUNDLE, Policy, check_sizes, is_bundle, misfits, read_bundle
 from metarl.randomness import Draws
 from metarl.run import Run, find
@@ -324,17 +323,6 @@ def _look_up(
         raise UserError(f"{kind} {name!r} would be imported on a file's word alone; allow it with "
                         f"--plugin {name}")
     return imported(kind, name)
-
-
-def imported(kind: str, name: str) -> Any:
-    """The object that `package.module:Name` names; the working directory may hold it."""
-    module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{kind} {name!r} cannot be imported: {error}") from None
 
 
 def _to_stderr(text: str) -> None:

@@ -13,11 +13,8 @@ Two studies that hold the same job share its directory: it is done once.
 """
 
 import fcntl
-import importlib
 import importlib.util
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +25,7 @@ from typing import Any, Literal, TextIO
 
 from metarl.documents import read_json, write_json
 from metarl.errors import UserError, unknown
+from metarl.plugins import module_of
 from metarl.run import Run
 
 JOBS = Path("runs") / "studies"  # the root of all jobs, by default
@@ -223,10 +221,8 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _from_package(name: str) -> ModuleType:
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
-        return importlib.import_module(name)
+        return module_of(name)
     except ImportError as error:
         raise UserError(f"study {name!r} cannot be imported: {error}") from None
 

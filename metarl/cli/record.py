@@ -33,6 +33,7 @@ from metarl.envs.worlds import Worlds
 from metarl.episodes import About, Entry, Episodes, past_actions
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
+from metarl.plugins import imported
 from metarl.randomness import Draws
 from metarl.run import DEFAULT_ROOT
 from metarl.train import acting_threads
@@ -164,7 +165,7 @@ def _actor(
     family = build_family(f"record {chosen.words}", chosen.cls, own)
     if options.controller is not None:
         name = options.controller
-        function = api.imported("controller", name)
+        function = imported("controller", name)
         if not callable(function) or inspect.isclass(function):
             raise UserError(f"controller {name!r} is no function f(obs, t)")
         about = about_of(family, chosen.name, chosen.files, f"controller {name}")

@@ -1,6 +1,5 @@
 """What the verbs of `metarl robot` share: options, the way to the arm, and the person beside it."""
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from metarl import __version__, api
 from metarl.cli.common import say, show, table, warn
 from metarl.envs.family import Family, parse_task
 from metarl.errors import UserError
+from metarl.plugins import imported
 from metarl.policy import Policy, is_bundle
 from metarl.robot.arm import ArmError, OperatorAck
 from metarl.robot.client import GuardLink, start_guard
@@ -270,11 +270,7 @@ def perceive(place: str) -> Perception | None:
     """The perception that `package.module:function` makes; None without one."""
     if not place:
         return None
-    module, _, name = place.partition(":")
-    try:
-        make: Callable[[], Perception] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"perception {place!r} cannot be imported: {error}") from None
+    make: Callable[[], Perception] = imported("perception", place)
     return make()
 
 

@@ -3,13 +3,13 @@
 Nothing is imported before it is asked for: a driver's library may not be installed.
 """
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
 from metarl.errors import UserError, unknown
+from metarl.plugins import module_of
 from metarl.robot.arm import ArmAdapter
 
 ARMS: dict[str, str] = {
@@ -34,10 +34,10 @@ def arm_class(name: str) -> Any:
     points = {point.name: point.value for point in metadata.entry_points(group="metarl.arms")}
     place = ARMS.get(name) or points.get(name) or name
     module, _, attribute = place.partition(":")
-    if not attribute:
+    if not (module and attribute):
         raise unknown("arm", name, arm_names())
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = getattr(module_of(module), attribute)
     except ModuleNotFoundError as error:
         raise UserError(f"arm {name} needs the Python module {error.name}, which is not "
                         "installed") from None

@@ -1,0 +1,26 @@
+"""What `package.module:Name` names, of which the working directory may hold the module."""
+
+import importlib
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+from metarl.errors import UserError
+
+
+def module_of(name: str) -> ModuleType:
+    """The module of this name. Raises ImportError, or ValueError for an empty name."""
+    # `python -m metarl` looks into the working directory; the console script does not.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return importlib.import_module(name)
+
+
+def imported(kind: str, place: str) -> Any:
+    """The object that `package.module:Name` names. Raises UserError where there is none."""
+    module, _, attribute = place.partition(":")
+    try:
+        return getattr(module_of(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{kind} {place!r} cannot be imported: {error}") from None
