@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import torch
 from tiny import STEPS, train
 
 from metarl import api, checkpoint
+from metarl import train as training
 from metarl.__main__ import main
 from metarl.agents.pearl import Pearl
+from metarl.evaluate import Evaluation
 from metarl.run import Run, Writer, find
 from metarl.train import torch_threads
 
@@ -85,6 +87,31 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     assert f"metarl resume {run.path}" in capsys.readouterr().err
     assert main(["resume", str(run.path)]) == 0
     assert run.status["state"] == "done"
+    assert fingerprint(run) == fingerprint(uninterrupted)
+    assert learned(run) == learned(uninterrupted)
+
+
+def test_an_evaluation_that_a_signal_falls_into_is_finished_first(
+    uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+
+    def judge(*about: Any) -> Evaluation:
+        asked.append(1)
+        return judged(*about)
+
+    @contextmanager
+    def stop_on_signals() -> Iterator[Callable[[], bool]]:
+        yield lambda: bool(asked)
+
+    judged = training.judge
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "judge", judge)
+        patch.setattr("metarl.cli.train.stop_on_signals", stop_on_signals)
+        assert main(train(tmp_path, ITERATIONS, "--evaluate-every", "45")) == 75
+    run = find("latest", tmp_path)
+    assert run.status["step"] == 45 and "eval/return_post" in run.metrics()[-1]
+    assert main(["resume", str(run.path)]) == 0
     assert fingerprint(run) == fingerprint(uninterrupted)
     assert learned(run) == learned(uninterrupted)
 
