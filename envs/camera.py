@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from metarl.envs.shading import Dot
 
 _HEIGHT, _WIDTH = 480, 640  # pixels, multiples of 16 as H.264 wants them
-_MARK = 0.02  # m, radius of a marked point
-_ARROW = (0.85, 0.2, 0.15, 0.9)
-_COLOURS = ((0.85, 0.2, 0.15, 0.9), (0.1, 0.6, 0.3, 0.9), (0.9, 0.6, 0.1, 0.9))
+_MARK = 0.02  # radius of a marked point, in distances from the camera: some 23 pixels across
+# What is hidden is drawn in a colour that no mass, damping or friction has (metarl.envs.shading).
+_ARROW = (0.90, 0.05, 0.65, 1.0)
+_COLOURS = (_ARROW, (0.1, 0.6, 0.3, 0.9), (0.9, 0.6, 0.1, 0.9))
 
 
 class Camera:
@@ -47,11 +48,12 @@ class Camera:
         )
         size = model.stat.meansize  # m, of a typical geom
         for place, colour in zip((marks or {}).values(), cycle(_COLOURS), strict=False):
-            self._ball(np.array(place), _MARK * max(1, round(model.stat.extent)), colour)
+            far = float(np.linalg.norm(place - self._renderer.scene.camera[0].pos))  # m
+            self._ball(np.array(place), _MARK * far, colour)
         for place, colour in dots:
             self._ball(place, 0.45 * size, (*colour, 1.0))
         if aim is not None and model.nbody > 1 and np.any(aim):
-            self._arrow(data.subtree_com[1] + [0, 0, 2.4 * size], np.array(aim), 0.15 * size)
+            self._arrow(_above(model, data), np.array(aim), 0.15 * size)
         return self._renderer.render()
 
     def close(self) -> None:
@@ -77,3 +79,11 @@ class Camera:
         geom = self._ball(start, width, _ARROW)
         if geom is not None:
             mujoco.mjv_connector(geom, mujoco.mjtGeom.mjGEOM_ARROW, width, start, start + way)
+
+
+def _above(model: mujoco.MjModel, data: mujoco.MjData) -> NDArray[np.float64]:
+    """The place [m] of an arrow: over the robot's centre of mass, and clear of its highest part."""
+    x, y, z = data.subtree_com[1]
+    size = model.stat.meansize  # m
+    highest = data.geom_xpos[model.geom_bodyid > 0, 2].max(initial=z)
+    return np.array([x, y, max(z + 2.4 * size, highest + 2 * size)])

@@ -55,6 +55,11 @@ class Parameter:
         """A value as people write it: a label, or a short number."""
         return self.labels[self.values.index(value)] if self.labels else f"{value:.4g}"
 
+    def quantity(self, value: float) -> str:
+        """As `words`, with the unit; of a sign the unit, ±1, says no more than the value does."""
+        unit = "" if self.labels or self.unit.startswith("±") else self.unit
+        return f"{self.words(value)} {unit}".strip()
+
     @property
     def default(self) -> float:
         """The first choice, or the middle of the train range."""

@@ -12,6 +12,7 @@ for since 2.0. A fall thus costs what is no longer earned, and no impact.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
@@ -91,6 +92,9 @@ class HumanoidDir(Family):
     def terminated(self, frame: Frame) -> Array:
         height = frame.qpos[:, 2]
         return (height < 1.0) | (height > 2.0)
+
+    def aim(self, task: Mapping[str, float]) -> tuple[float, float, float]:
+        return math.cos(task["direction"]), math.sin(task["direction"]), 0.0
 
 
 def _torso(spec: mujoco.MjSpec) -> mujoco.MjsBody:

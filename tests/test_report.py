@@ -189,8 +189,8 @@ def test_returns_that_are_all_the_same_do_not_fill_the_scale_with_rounding() -> 
     assert limits(curves) == pytest.approx((-55, -45))  # a tenth to either side
     tiles, _ = figures.heat_maps({"pearl": (TASKS, np.full(4, -50.0))}, (GOAL, SHAPE), "return")
     assert limits(tiles, -1) == pytest.approx((-55, -45))
-    none = (0.0, 0.0, 0.0)
-    zero = figures.distance_curves({"pearl": [(0.0, none), (1.0, none)]}, "return")
+    nothing = (0.0, 0.0, 0.0)
+    zero = figures.distance_curves({"pearl": [(0.0, nothing), (1.0, nothing)]}, "return")
     assert limits(zero) == (-0.5, 0.5)
 
 

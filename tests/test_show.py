@@ -1,16 +1,23 @@
 """Pictures of tasks show what varies."""
 
+from typing import Any
+
 import mujoco
 import numpy as np
 import pytest
 
-from metarl.cli.show import _WIDTH, _caption
+from metarl.__main__ import main
+from metarl.cli.show import _WIDTH, _caption, _footnote, _legend, _rounded
 from metarl.envs.ant_dir import AntDir
-from metarl.envs.camera import Camera
+from metarl.envs.ant_goal import AntGoal
+from metarl.envs.camera import _COLOURS, Camera
+from metarl.envs.cheetah_dir import CheetahDir
 from metarl.envs.cheetah_vel import CheetahVel
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import Family, default_task
 from metarl.envs.hopper_params import HopperParams
+from metarl.envs.humanoid_dir import HumanoidDir
+from metarl.envs.push import Push
 from metarl.envs.reach import Reach
 from metarl.envs.shading import DAMPING, GRIP, MASS, Shading
 
@@ -79,9 +86,68 @@ def test_a_caption_names_what_is_least_ordinary_and_fits_over_its_picture() -> N
     task = default_task(family)
     task[names.index("friction")], task[names.index("mass_foot")] = 3.0, 0.3
     caption = _caption(family, task.tolist())
-    assert "friction 3.00 x" in caption and "mass_foot 0.30 x" in caption
+    assert "friction 3 x" in caption and "mass_foot 0.3 x" in caption
     assert caption.index("mass_foot") < caption.index("friction")
-    assert all(len(line) <= _WIDTH + 3 for line in caption.split("\n"))
+    assert all(len(line) <= _WIDTH for line in caption.split("\n"))
+
+
+def test_a_caption_keeps_three_digits_and_has_neither_minus_zero_nor_an_empty_unit() -> None:
+    family = Push()
+    names = [p.name for p in family.parameters]
+    task = default_task(family)
+    for name, value in (("size", 0.04523), ("com_y", -0.0032), ("friction", 0.35), ("shape", 6)):
+        task[names.index(name)] = value
+    caption = _caption(family, task.tolist()).replace("\n", "   ").split("   ")
+    assert {"size 0.0452 m", "com_y -0.0032 m", "friction 0.35", "shape ring"} <= set(caption)
+    com = next(p for p in family.parameters if p.name == "com_y")
+    assert f"{_rounded(com, -0.000004):g}" == "0"
+    assert _caption(CheetahDir(), [-1.0]) == "direction -1"
+
+
+def test_a_picture_of_many_parameters_says_which_its_captions_leave_out() -> None:
+    assert "the 6 parameters" in _footnote(2) and "the other 2 lie nearer" in _footnote(2)
+
+
+def test_the_ends_of_a_scale_say_that_it_goes_on_and_stay_inside_it() -> None:
+    from matplotlib import pyplot
+
+    figure = pyplot.figure()
+    _legend(figure, [MASS, GRIP, DAMPING])
+    labels = figure.axes[0].get_xticklabels()
+    assert [each.get_text() for each in labels] == ["x 1/4 or less", "x 1", "x 4 or more"]
+    assert [each.get_horizontalalignment() for each in labels] == ["left", "center", "right"]
+    pyplot.close(figure)
+
+
+def hue(family: Family, **what: Any) -> float:
+    """How many pixels of a picture have the colour of what is hidden."""
+    model, data = BatchEngine(family, 1).row(0)
+    camera = Camera(model)
+    red, green, blue = camera.picture(model, data, **what).astype(int).transpose(2, 0, 1)
+    camera.close()
+    return int(((red > green + 60) & (blue > green + 40)).sum())
+
+
+@pytest.mark.parametrize("direction", [0.0, 1.5, 3.0, 4.5])
+def test_an_arrow_above_its_head_shows_where_a_humanoid_is_to_go(direction: float) -> None:
+    family = HumanoidDir()
+    assert hue(family, aim=family.aim({"direction": direction})) > 100 and hue(family) == 0
+
+
+def test_a_hidden_goal_is_no_dot_however_far_and_no_payload_is_as_magenta() -> None:
+    near, far = {"goal_angle": 4.0, "goal_radius": 1.0}, {"goal_angle": 0.8, "goal_radius": 3.9}
+    sizes = [hue(AntGoal(), marks=AntGoal().marks(task)) for task in (near, far)]
+    assert min(sizes) > 200 and sizes[1] > 0.7 * sizes[0]  # pixels: a ball of 23 has 400
+    for shade in (MASS.colour(r) for r in (0.25, 1, 2, 4)):
+        assert np.abs(np.subtract(_COLOURS[0][:3], shade)).max() > 0.3
+
+
+@pytest.mark.parametrize("rows", ["0", "21", "100"])
+def test_a_picture_has_no_more_rows_than_it_can_be_drawn_with_in_a_minute(
+    rows: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "reach", "--rows", rows]) == 2
+    assert f"--rows {rows} must lie in [1, 20]" in capsys.readouterr().err
 
 
 def test_an_arrow_shows_how_fast_a_cheetah_is_to_run() -> None:

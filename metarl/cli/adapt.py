@@ -186,7 +186,7 @@ def _report(
 ) -> None:
     """Print a table."""
     said = "a task that nobody told" if task is None else ", ".join(
-        f"{p.name} {p.words(task[p.name])} {p.unit}".strip() for p in family.parameters)
+        f"{p.name} {p.quantity(task[p.name])}" for p in family.parameters)
     show(f"{family.name} with {said}")
     names = [name for name in rows[-1] if name != "episode"]
     shown = table("episode", *names)

@@ -11,6 +11,7 @@ from metarl.cli.common import (
     build_family,
     parse,
     print_json,
+    say,
     show,
     split_family,
     warn,
@@ -22,6 +23,7 @@ _DESCRIPTION = """Print what varies over a family, and draw a grid of its tasks 
 episode: from the train range on the left, out of distribution on the right. The family's own
 options are set as for training, say --family.horizon 100."""
 _LISTED, _WIDTH = 6, 58  # parameters, and letters in a line, that fit over a picture
+_ROWS = 20  # that a picture may have: some 80 tasks, and a minute
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ def run(argv: list[str]) -> int:
     options = parse("show", Options, rest, _DESCRIPTION)
     if options.out is not None and options.out.suffix != ".png":
         raise UserError(f"--out {options.out} must end in .png")
-    if options.rows < 1:
-        raise UserError(f"--rows {options.rows} must be at least 1")
+    if not 1 <= options.rows <= _ROWS:
+        raise UserError(f"--rows {options.rows} must lie in [1, {_ROWS}]")
     # MuJoCo chooses its OpenGL while it is imported, hence the imports below.
     problem = ""
     try:
@@ -55,6 +57,8 @@ def run(argv: list[str]) -> int:
     family = build_family(f"show {chosen.words}", chosen.cls, own)
     out = options.out or Path(f"{chosen.name.replace(':', '.')}.png")
     if not problem:
+        if options.rows > Options.rows:
+            say(f"drawing {4 * options.rows} tasks …")
         _draw(family, options, out)
     if options.json:
         print_json({**as_json(family), "picture": None if problem else str(out)})
@@ -74,9 +78,11 @@ def _draw(family: Any, options: Options, out: Path) -> None:
     from matplotlib import pyplot
 
     pictures, captions, scales = _pictures(family, options)
-    heights = [3.0 * options.rows + 0.4, 0.7 if scales else 0.01]  # inches
+    left_out = len(family.parameters) - _LISTED
+    # inches, of the pictures, of a line about their captions, of what colours mean
+    heights = [3.0 * options.rows + 0.4, 0.25 if left_out > 0 else 0.01, 0.7 if scales else 0.01]
     figure = pyplot.figure(figsize=(14, sum(heights)), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
+    parts: Any = figure.subfigures(3, 1, height_ratios=heights)
     beyond = "out of distribution" if any(p.ood for p in family.parameters) else "held out"
     heads = f"{family.name}: train", f"{family.name}: {beyond}"
     count = 2 * options.rows
@@ -88,7 +94,10 @@ def _draw(family: Any, options: Options, out: Path) -> None:
             ax.imshow(pictures[i])
             ax.set_title(captions[i], fontsize=8, color="#333333")
             ax.set_axis_off()
-    _legend(parts[1], scales)
+    if left_out > 0:
+        parts[1].text(0.5, 0.5, _footnote(left_out), ha="center", va="center", fontsize=8,
+                      color="#333333")
+    _legend(parts[2], scales)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=90)
@@ -131,12 +140,28 @@ def _caption(family: Any, task: list[float]) -> str:
     most = sorted(range(len(pairs)), key=lambda i: -_oddity(*pairs[i]))[:_LISTED]
     lines = [""]
     for parameter, value in (pairs[i] for i in sorted(most)):
-        shown = parameter.words(value) if parameter.labels else f"{value:.2f} {parameter.unit}"
-        word = f"{parameter.name} {shown}"
-        if len(lines[-1]) + len(word) > _WIDTH:
-            lines.append("")
-        lines[-1] += f"   {word}" if lines[-1] else word
+        word = f"{parameter.name} {parameter.quantity(_rounded(parameter, value))}"
+        longer = f"{lines[-1]}   {word}".strip()
+        if len(longer) > _WIDTH:
+            lines.append(word)
+        else:
+            lines[-1] = longer
     return "\n".join(lines)
+
+
+def _footnote(left_out: int) -> str:
+    """What the captions leave out, said once."""
+    return (f"over each picture the {_LISTED} parameters that lie farthest from the middle of "
+            f"their train range; the other {left_out} lie nearer to it")
+
+
+def _rounded(parameter: Any, value: float) -> float:
+    """A value in three digits of its train range: what is next to nothing there is 0, and not -0;
+    a choice as it is."""
+    largest = max(map(abs, parameter.train))
+    if parameter.values or not largest:
+        return value
+    return round(value, 2 - math.floor(math.log10(largest))) + 0.0
 
 
 def _oddity(parameter: Any, value: float) -> float:
@@ -164,4 +189,7 @@ def _legend(part: Any, scales: list[Any]) -> None:
         ax.imshow([[scale.colour(ratio) for ratio in ratios]], aspect="auto")
         ax.set_title(f"{scale.meaning}, to the base model's", fontsize=8, color="#333333")
         ax.set_yticks([])
-        ax.set_xticks([0, 49, 98], ["x 1/4", "x 1", "x 4"], fontsize=8)
+        ticks = ax.set_xticks([0, 49, 98], ["x 1/4 or less", "x 1", "x 4 or more"], fontsize=8)
+        # Inwards, or the ends of neighbours run into one another.
+        for tick, where in zip(ticks, ("left", "center", "right"), strict=True):
+            tick.label1.set_horizontalalignment(where)
