@@ -1,5 +1,6 @@
 """The command line: help at once, slips in one line with the near match, and a whole journey."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -98,6 +99,21 @@ def test_every_verb_explains_itself(words: tuple[str, ...], say: Say) -> None:
     assert code == 0 and err == ""
     assert out.startswith(f"usage: metarl {words[0]}")
     assert "--json" in out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+@pytest.mark.parametrize("verb", ["adapt", "train", "report"])
+def test_an_explanation_is_no_wider_than_the_terminal(
+    verb: str, columns: int, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    above = say(verb, "--help")[1].split("╭")[0].strip()
+    paragraphs = [part.split("\n") for part in above.split("\n\n")[1:]]
+    assert len(paragraphs) > (verb != "report")
+    for lines in paragraphs:
+        for line, after in itertools.pairwise(lines):
+            # Full: the next line's first word had no room.
+            assert len(line) <= columns < len(line) + 1 + len(after.split(" ")[0])
 
 
 def test_train_help_shows_the_settings_of_agent_and_family(say: Say) -> None:

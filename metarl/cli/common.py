@@ -7,7 +7,9 @@ import io
 import json
 import math
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
@@ -22,6 +24,8 @@ from metarl.errors import UserError
 from metarl.run import DEFAULT_ROOT
 
 T = TypeVar("T")
+# tyro makes one line of each paragraph of a description: it gets this word in place of it.
+_PLACE = "DESCRIPTION"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +106,13 @@ def _parse(
          dataclasses.field(default=default))
         for name, (cls, default) in groups.items()
     ])
-    said = io.StringIO()
+    said, explained = io.StringIO(), _Explained()
     try:
-        with contextlib.redirect_stderr(said):
-            found = tyro.cli(
-                schema, prog=f"metarl {verb}", args=argv, description=description)
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(explained):
+            found = tyro.cli(schema, prog=f"metarl {verb}", args=argv, description=_PLACE)
     except SystemExit as leaving:
         if not leaving.code:
+            print(explained.getvalue().replace(_PLACE, _filled(description)), end="")
             raise
     else:
         filled = {name: getattr(found, name) for name in groups}
@@ -117,6 +121,28 @@ def _parse(
         return filled
     reason = _one_line(said.getvalue())
     raise UserError(f"{reason}{_near_choice(reason)}; see metarl {verb} --help")
+
+
+class _Explained(io.StringIO):
+    """What tyro writes for --help, in colours and with boxes where the terminal has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._real = sys.stdout
+
+    @property
+    def encoding(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._real.encoding
+
+    def isatty(self) -> bool:
+        return self._real.isatty()
+
+
+def _filled(description: str) -> str:
+    """Paragraphs no wider than the boxes of options below them."""
+    wide = textwrap.TextWrapper(shutil.get_terminal_size().columns, break_long_words=False,
+                                break_on_hyphens=False)
+    return "\n\n".join(map(wide.fill, description.split("\n\n")))
 
 
 def _flags(cls: Any, prefix: str = "") -> Iterator[str]:

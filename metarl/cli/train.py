@@ -24,6 +24,7 @@ from metarl.train import Budget, Progress, Record, Setting, train
 
 _FIELDS = "; ".join(f"{kind} ({', '.join(fields)})" for kind, fields in FIELDS.items())
 _DESCRIPTION = f"""Meta-train AGENT on FAMILY (metarl list shows both), or on a robot of your own:
+
 metarl train AGENT --mjcf arm.xml --vary arm.yaml
 
 Everything goes into a new run directory. Ctrl-C or SIGTERM saves and stops; metarl resume goes on
