@@ -1,6 +1,7 @@
 """The README's own example works as it stands."""
 
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -30,6 +31,20 @@ def test_the_example_family_trains_from_the_command_line(tmp_path, monkeypatch, 
     heavy = sample_tasks(family, "ood", 1)[0]
     model = BatchEngine(family, 1, threads=1).compile(heavy)
     assert torch.isclose(torch.tensor(model.body("cart").mass[0]).double(), heavy[1])
+
+
+def test_stable_baselines3_learns_on_worlds_as_shown(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = [block for block in blocks if "SB3VecEnv(" in block]
+    shorter = example.replace('"reach", 64', '"reach", 2').replace("100_000", "120")
+    assert shorter.count("120") == shorter.count('"reach", 2') == 1
+    (tmp_path / "shown.py").write_text(shorter)
+    shown = runpy.run_path(str(tmp_path / "shown.py"))  # it learns from env step 100 on
+    assert shown["model"].num_timesteps == 120
+    first, second = shown["rows"].env.get_tasks()
+    assert (first != second).all()
+    actions, _ = shown["model"].predict(shown["rows"].reset())
+    assert actions.shape == (2, 7)
 
 
 def test_every_verb_that_the_readme_names_exists():
