@@ -8,7 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -36,6 +36,11 @@ class Progress:
     more: Mapping[str, float] = field(default_factory=dict)  # other numbers worth a line
 
     @property
+    def percent(self) -> float:
+        """Of the steps; the last iteration may go beyond them."""
+        return min(100 * self.step / max(self.total, 1), 100.0)
+
+    @property
     def gain(self) -> float:
         return self.after - self.before
 
@@ -46,9 +51,8 @@ class Progress:
     @property
     def line(self) -> str:
         """All of it in one line of text."""
-        percent = 100 * self.step / max(self.total, 1)
         return (
-            f"iteration {self.iteration}  step {self.step:,}/{self.total:,} ({percent:.0f}%)  "
+            f"iteration {self.iteration}  step {self.step:,}/{self.total:,} ({self.percent:.0f}%)  "
             f"return {_number(self.before)} -> {_number(self.after)} "
             f"(gain {_number(self.gain, sign=True)})  "
             f"{self.rate:,.0f} steps/s  {duration(self.seconds_left)} left"
@@ -66,6 +70,7 @@ class Display:
         self._before: deque[float] = deque(maxlen=_HISTORY)
         self._after: deque[float] = deque(maxlen=_HISTORY)
         self._began = time.monotonic()
+        self._newest: Progress | None = None
 
     def __enter__(self) -> "Display":
         if is_lively(self.console):
@@ -90,10 +95,17 @@ class Display:
         """Show the newest iteration."""
         self._before.append(progress.before)
         self._after.append(progress.after)
+        self._newest = progress
         if self.live is None:
             self.say(progress.line)
         else:
             self.live.update(self._panel(self._body(progress)))
+
+    def saved(self, step: int) -> None:
+        """A checkpoint was written at this env step; the last one after the last iteration."""
+        if self._newest is not None and self.live is not None:
+            self._newest = replace(self._newest, checkpoint=step)
+            self.live.update(self._panel(self._body(self._newest)))
 
     def say(self, text: str) -> None:
         """One plain line, above the panel where there is one."""
@@ -114,11 +126,10 @@ class Display:
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(ratio=1)
         grid.add_column(justify="right", no_wrap=True)
-        percent = 100 * progress.step / max(progress.total, 1)
         grid.add_row(
             ProgressBar(total=max(progress.total, 1), completed=min(progress.step, progress.total),
                         complete_style="cyan", finished_style="green"),
-            Text(f"{percent:5.1f}%", style="bold"),
+            Text(f"{progress.percent:5.1f}%", style="bold"),
         )
         return grid
 

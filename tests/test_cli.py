@@ -255,6 +255,10 @@ def test_the_whole_journey_from_training_to_actions(
     assert json.loads(Path(result["file"]).read_text())["returns"] == result["returns"]
     code, out, _ = say("evaluate", trained.path, "--tasks", 4, "--episodes", 1)
     assert code == 0 and "return, IQM" in out and "middle half of the tasks" in out
+    assert f"pearl on reach, run {trained.name}\n4 test tasks, checkpoint" in out and "…" in out
+    code, out, _ = say("evaluate", trained.path, "--tasks", 1, "--episodes", 2, "--switch-every", 1)
+    assert "1 test task, others every episode, checkpoint" in out
+    assert "…" not in out  # one task has no interval
 
     bundle = tmp_path / "adapted"
     code, out, err = say(
@@ -277,6 +281,22 @@ def test_the_whole_journey_from_training_to_actions(
     for obs, action in zip(many, actions, strict=True):
         assert np.allclose(policy.predict(obs)[0], action, atol=1e-6)
     assert (policy.predict(many, deterministic=False)[0] != actions).any()
+
+
+def test_training_says_at_once_where_its_last_iteration_ends(tmp_path: Path, say: Say) -> None:
+    code, out, err = say(*train(tmp_path, 1), "--steps", 20)
+    assert code == 2 and "--steps is given twice" in err
+    words = train(tmp_path, 1)
+    words[words.index("--steps") + 1] = "20"
+    code, out, err = say(*words)
+    assert code == 0
+    assert "an iteration is 15 env steps: training ends after 30, not 20" in err.splitlines()[1]
+    assert "--evaluate-every 37,500 is beyond that" in err and "step 30/20 (100%)" in err
+    assert "return on test tasks" in out and "success on test tasks" in out
+    err = say(*train(tmp_path, 2), "--evaluate-every", 15)[2]
+    assert "an iteration is" not in err and "is beyond that" not in err
+    out = say("adapt", "latest", "--runs", tmp_path, "--task", "payload=1", "--episodes", 1)[1]
+    assert "adapted in 1 episode (" in out
 
 
 def test_a_bundle_holds_the_belief_that_adapting_ended_with(

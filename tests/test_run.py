@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,24 @@ def test_without_a_terminal_there_is_one_plain_line_per_iteration() -> None:
         "iteration 1  step 50/200 (25%)  return -10.00 -> -9.00 (gain +1.00)  25 steps/s  6s left",
         "iteration 2  step 100/200 (50%)  return -10.00 -> -8.00 (gain +2.00)  25 steps/s  4s left",
     ]
+
+
+def test_an_iteration_that_goes_beyond_the_steps_is_all_of_them() -> None:
+    beyond = replace(progress(1), step=8000, total=100)
+    assert "step 8,000/100 (100%)" in beyond.line and beyond.line.endswith("0s left")
+
+
+def test_a_panel_ends_with_the_checkpoint_after_the_last_iteration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    console, text = terminal()
+    with display.Display("pearl on reach", "runs/x", console) as shown:
+        shown.saved(0)  # before any iteration: there is nothing to show yet
+        shown.show(replace(progress(4), checkpoint=None))
+        shown.saved(200)
+    last = text.getvalue()[text.getvalue().rindex("last checkpoint") :]
+    assert "step 200" in last and "none yet" not in last
 
 
 def terminal() -> tuple[Console, io.StringIO]:

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from metarl import api
 from metarl.agent import Agent
-from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
+from metarl.cli.common import (
+    RunOptions,
+    counted,
+    number,
+    parse,
+    print_json,
+    show,
+    table,
+    warn,
+)
 from metarl.collect import Tasks, collect
 from metarl.envs.family import Family, default_task, named_task, parse_task
 from metarl.envs.sim2real import Sim2Real, make_worlds
@@ -170,12 +179,13 @@ def _lived(family: Family, agent: Agent, count: int, demos: Episodes | None) -> 
     said = []
     if demos is not None:
         seconds = len(demos.steps.reward) * family.control_step
-        what = "demonstration" if demos.count == 1 else "demonstrations"
-        said.append(f"from {demos.count} {what} of {demos.about.source} ({seconds:g} s)")
+        shown = counted(demos.count, "demonstration")
+        said.append(f"from {shown} of {demos.about.source} ({seconds:g} s)")
     if count:
-        times = "" if agent.plan.replicas == 1 else f" of {agent.plan.replicas} rollouts each"
+        each = " each" if count > 1 else ""
+        times = "" if agent.plan.replicas == 1 else f" of {agent.plan.replicas} rollouts{each}"
         seconds = count * agent.plan.replicas * family.horizon * family.control_step
-        said.append(f"in {count} episodes{times} ({seconds:g} s of the robot's time)")
+        said.append(f"in {counted(count, 'episode')}{times} ({seconds:g} s of the robot's time)")
     if not agent.plan.adapts:
         said.append("nothing changed, as this agent does not learn from episodes")
     return ", then ".join(said)

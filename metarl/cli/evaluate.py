@@ -8,7 +8,16 @@ from torch import Tensor
 
 from metarl import api
 from metarl.agent import Agent
-from metarl.cli.common import RunOptions, number, parse, print_json, show, table, warn
+from metarl.cli.common import (
+    RunOptions,
+    counted,
+    number,
+    parse,
+    print_json,
+    show,
+    table,
+    warn,
+)
 from metarl.collect import Switch
 from metarl.envs.family import Family, Split, sample_tasks
 from metarl.envs.sim2real import make_worlds
@@ -68,8 +77,10 @@ def run(argv: list[str]) -> int:
     if options.json:
         print_json({**document, "file": str(file)})
     else:
-        changing = f", others every {every} episodes" if every else ""
-        show(f"{family.name}, {count} {options.split} tasks{changing}, checkpoint at env step "
+        often = "every episode" if every == 1 else f"every {every} episodes"
+        changing = f", others {often}" if every else ""
+        show(f"{found.config['agent']} on {family.name}, run {found.name}\n"
+             f"{counted(count, f'{options.split} task')}{changing}, checkpoint at env step "
              f"{at.step:,}")
         lived = f"batch of {agent.plan.replicas} rollouts" if agent.plan.pools else "episode"
         show(_table(f"{lived}, as it adapts", document["summary"]))
@@ -151,7 +162,12 @@ def _table(title: str, summary: list[dict[str, Any]]) -> Any:
         cells = []
         for value in (row[name] for name in names):
             cells += [number(value["mean"])] if "mean" in value else [
-                number(value["iqm"]), f"{number(value['low'])} … {number(value['high'])}"
+                number(value["iqm"]), _interval(value["low"], value["high"])
             ]
         shown.add_row(str(row["episode"]), *cells)
     return shown
+
+
+def _interval(low: float, high: float) -> str:
+    """Nothing where the bounds are one: a single task says nothing of others."""
+    return f"{number(low)} … {number(high)}" if low < high else "-"

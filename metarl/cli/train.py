@@ -109,6 +109,8 @@ def train_in(
     title = f"{config['agent']} on {config['family']} · seed {config['seed']}"
     with display.Display(title, str(run.path)) as shown:
         session = _Session(run, agent, setting, budget, writer, shown, progress)
+        for line in _notes(agent, family, budget):
+            shown.say(line)
         run.set_status("running", progress.env_steps)
         writer.log(f"training from env step {progress.env_steps:,}")
         try:
@@ -211,7 +213,7 @@ class _Session:
         self.run.set_status("running", self.step)
         evaluation = {k: v for k, v in record.items() if k.startswith("eval/")}
         self.last_evaluation = evaluation or self.last_evaluation
-        more = {f"test return {k}": v for k, v in _returns(self.last_evaluation).items()}
+        more = {f"test return {k}": v for k, v in _curve(self.last_evaluation).items()}
         self.shown.show(display.Progress(
             iteration=int(record["iteration"]), step=self.step, total=self.budget.steps,
             before=record["meta/return_pre"], after=record["meta/return_post"],
@@ -228,6 +230,7 @@ class _Session:
             self.run.checkpoints, progress.env_steps, tensors, {"progress": progress.as_dict()},
         )
         self.saved = progress.env_steps
+        self.shown.saved(progress.env_steps)
         self.writer.log(f"saved {path.name}")
 
 
@@ -274,17 +277,33 @@ def _check(options: Options) -> None:
 
 def _report(run: Run, outcome: Outcome) -> None:
     show(f"trained for {outcome.env_steps:,} env steps")
-    returns = _returns(outcome.evaluation)
+    returns, success = (_curve(outcome.evaluation, name) for name in ("return", "success"))
     if returns:
-        shown = table("episode", "return on test tasks")
+        heads = ["return on test tasks", *(["success on test tasks"] if success else [])]
+        shown = table("episode", *heads)
         for episode, value in returns.items():
-            shown.add_row(episode, number(value))
+            shown.add_row(episode, number(value), *([number(success[episode])] if success else []))
         show(shown)
     show(f"run:  {run.path}\nnext: metarl evaluate {run.path}\n"
          f"      metarl adapt {run.path} --task name=value --episodes 3")
 
 
-def _returns(record: Mapping[str, float]) -> dict[str, float]:
-    """The k-shot curve in a record, by episode."""
-    curve = {name.removeprefix("eval/return_"): value for name, value in record.items()}
+def _notes(agent: Agent, family: Family, budget: Budget) -> list[str]:
+    """What of the budget will come otherwise than it reads."""
+    plan = agent.plan
+    iteration = plan.tasks * plan.replicas * plan.episodes * family.horizon  # env steps
+    end = -(-budget.steps // iteration) * iteration
+    notes = []
+    if end != budget.steps:
+        notes.append(f"an iteration is {iteration:,} env steps: training ends after {end:,}, not "
+                     f"{budget.steps:,}")
+    if iteration < end < budget.evaluate_every:
+        notes.append(f"--evaluate-every {budget.evaluate_every:,} is beyond that: the test tasks "
+                     "come once, at the end; ask for less to see a curve")
+    return notes
+
+
+def _curve(record: Mapping[str, float], name: str = "return") -> dict[str, float]:
+    """The k-shot curve of a measure in a record, by episode."""
+    curve = {key.removeprefix(f"eval/{name}_"): value for key, value in record.items()}
     return {episode: value for episode, value in curve.items() if episode.isdigit()}
