@@ -45,6 +45,7 @@ class Job:
     label: str = ""  # what it is called in tables; the agent's name by default
     episodes: int = 3  # of adaptation when judged, K
     splits: tuple[str, ...] = ("test", "ood")  # to judge it on; ood where the family has any
+    tasks: int | None = None  # of each split; the family's own number by default
 
     @property
     def name(self) -> str:

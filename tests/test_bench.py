@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -142,6 +143,15 @@ def test_of_two_evaluations_that_on_most_tasks_counts(tmp_path: Path) -> None:
     for name in names:
         Run(tmp_path).write_json(f"evaluations/{name}", {})
     assert jobs._evaluations(tmp_path, JOB, "test") == [tmp_path / "evaluations" / names[1]]
+
+
+def test_a_job_is_judged_on_as_many_tasks_as_it_asks_for(tmp_path: Path) -> None:
+    calls, asked = Calls(), replace(JOB, tasks=2)
+    bench(tmp_path, calls).work([asked])
+    assert standing(tmp_path / "jobs", asked).condition == "done"
+    run = trained_run(tmp_path / "jobs" / JOB.key)
+    assert run is not None and [file.name for file in (run.path / "evaluations").iterdir()] == [
+        "test_step_000000045_k1_n2_s0.json"]
 
 
 def test_a_job_that_scored_nothing_has_failed(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ class Bench:
             if not _evaluations(made.path, job, split):
                 words = ["evaluate", str(made.path), "--split", split, "--episodes",
                          str(job.episodes), "--device", self.device, *_plugins(job)]
+                words += ["--tasks", str(job.tasks)] if job.tasks else []
                 if not self._called(words, folder, lock):
                     return False
         return True
@@ -110,7 +111,7 @@ class Bench:
         for split in splits:
             if split == "ood" and not any(p.ood for p in family.parameters):
                 continue
-            tasks = sample_tasks(family, split, family.task_counts[1])
+            tasks = sample_tasks(family, split, job.tasks or family.task_counts[1])
             worlds = Worlds(family, len(tasks))
             expert = Expert(worlds)
             with acting_threads():
@@ -190,7 +191,7 @@ def _evaluations(where: Path, job: Job, split: str) -> list[Path]:
     if (where / "status.json").exists():
         made = Run(where)
         steps, every = made.status["step"], api.switch_every(made)
-    pattern = file_name(split, steps, job.episodes, "*", 0, every)
+    pattern = file_name(split, steps, job.episodes, job.tasks or "*", 0, every)
     found = (where / "evaluations").glob(pattern)
     return sorted(found, key=lambda file: int(file.name.split("_n")[1].split("_")[0]))[-1:]
 
