@@ -170,7 +170,7 @@ def test_own_episodes_may_follow_and_a_task_may_be_told(
     code, out, _ = say("adapt", trained.path, "--demos", demos, "--episodes", 1, "--task",
                        "goal_x=0.4", "--out", tmp_path / "b")
     assert code == 0
-    assert "goal_x 0.4 m" in out and "then in 1 episodes" in out
+    assert "goal_x 0.4 m" in out and "then in 1 episode (" in out
 
 
 def test_what_a_told_task_leaves_out_is_as_it_was_demonstrated_and_what_differs_is_said(
