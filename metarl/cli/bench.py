@@ -155,8 +155,10 @@ def _grid(jobs: Sequence[Job], at: Sequence[Standing]) -> Any:
                  for s in mine]
         rows = [_last(s) for s in mine if s and s.rows]
         shown.add_row(family, name, *marks, _average(rows, "return"), _average(rows, "success"))
-    shown.caption = ("return and success: on test tasks, exploiting after the last episode, mean "
-                     "over finished seeds\n✓ done  ‖ interrupted  ✗ failed  · waiting  % running")
+    # Short lines: a caption is folded at its table's width.
+    shown.caption = ("return and success: on test tasks,\nexploiting after the last episode,\n"
+                     "mean over finished seeds\n✓ done  ‖ interrupted  ✗ failed\n"
+                     "· waiting  % running")
     return shown
 
 
