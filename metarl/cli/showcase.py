@@ -39,8 +39,7 @@ def perform(options: Options, problem: str) -> int:
     say(f"meta-training {_AGENT} on {_FAMILY}: each task hides a goal, a payload, joint damping "
         "and servo gains")
     words = ["--runs", str(options.out / "runs"), "--seed", str(options.seed)]
-    if options.steps is not None:
-        words += ["--steps", str(options.steps)]
+    words += ["--steps", str(options.steps)]
     made, code = begin([_AGENT, _FAMILY, *words])
     if code:
         return code
