@@ -37,12 +37,12 @@ def stack(*columns: Array) -> Array:
 
 def length(vectors: Array, keepdims: bool = False) -> Array:
     """How long vectors (N, D) are, (N,), or (N, 1) with `keepdims`."""
-    return (vectors * vectors).sum(1, keepdims=keepdims) ** 0.5
+    return sum_of_squares(vectors, keepdims) ** 0.5
 
 
-def sum_of_squares(vectors: Array) -> Array:
-    """Of each of (N, D), (N,)."""
-    return (vectors * vectors).sum(1)
+def sum_of_squares(vectors: Array, keepdims: bool = False) -> Array:
+    """Of each of (N, D), (N,), or (N, 1) with `keepdims`."""
+    return (vectors * vectors).sum(1, keepdims=keepdims)
 
 
 def cross(a: Array, b: Array) -> Array:

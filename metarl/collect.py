@@ -119,7 +119,7 @@ def collect(
     obs = worlds.reset(draws=draws)
     if belief is None:
         belief = agent.prior(tasks.values, tasks.replicas, draws)
-    noises = exploration(draws, length, shapes.action).to(agent.device) if noise else None
+    noises = _noises(draws, length, shapes.action).to(agent.device) if noise else None
     record = _Recorder(length, worlds.rows, shapes)
     hidden = None if tasks.switch is None else _Switching(tasks, tasks.switch, draws)
     guided = torch.zeros(worlds.rows, dtype=torch.bool) if guide is None else guide.rows
@@ -149,7 +149,7 @@ def collect(
     return replace(trial, round=shapes.horizon if agent.plan.pools else 0), belief
 
 
-def exploration(draws: Draws, length: int, action: int) -> Tensor:
+def _noises(draws: Draws, length: int, action: int) -> Tensor:
     """Exploration noise (T, N, A)."""
     return draws.normal(Role.ACTION, 0, length, action).transpose(0, 1).contiguous()
 

@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Agent
-from metarl.api import FLAWLESS
-from metarl.collect import exploration
 from metarl.envs.camera import Camera
 from metarl.envs.family import Family, named_task
-from metarl.envs.sim2real import Sim2Real, make_worlds
+from metarl.envs.worlds import Worlds
 from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws
 from metarl.trial import Steps
@@ -19,23 +17,18 @@ from metarl.video import Recorder
 
 
 def film_trial(
-    agent: Agent, family: Family, tasks: Tensor, index: int, episodes: int, folder: Path,
-    flaws: Sim2Real = FLAWLESS,
+    agent: Agent, family: Family, tasks: Tensor, index: int, episodes: int, folder: Path
 ) -> list[Path]:
-    """Film task `index` of tasks (M, D) as `evaluate` with seed 0 lives through so many episodes of
-    it in worlds with these flaws: the first replica, a file per episode. Call
-    `metarl.video.choose_backend` before."""
+    """Film task `index` of tasks (M, D) as `evaluate` with seed 0 lives through it, for an agent
+    that is judged without noise and in flawless worlds: the first replica, a file per episode.
+    Call `metarl.video.choose_backend` before."""
     replicas = agent.plan.replicas
-    worlds = make_worlds(family, replicas, flaws)
+    worlds = Worlds(family, replicas)
     task = tasks[index]
     draws = Draws.of(0, EVALUATION, torch.tensor([index]), replicas)
     worlds.set_tasks(task.expand(replicas, -1))
     worlds.reset(draws=draws)
     belief = agent.prior(task[None], replicas, draws)
-    noises = None
-    if agent.plan.noise_when_judged:
-        length = episodes * family.horizon
-        noises = iter(exploration(draws, length, worlds.shapes.action).to(agent.device))
     named = named_task(family, task)
     marks, aim = family.marks(named), family.aim(named)
     paths = [folder / f"episode_{k + 1}.mp4" for k in range(episodes)]
@@ -46,8 +39,7 @@ def film_trial(
                 while not over:
                     recorder.add(camera.picture(*worlds.engine.row(0), marks, aim))
                     with torch.no_grad():
-                        noise = None if noises is None else next(noises)
-                        action = agent.act(worlds.obs.to(agent.device), belief, noise)
+                        action = agent.act(worlds.obs.to(agent.device), belief, None)
                     steps: Steps = worlds.step(action)
                     belief = agent.infer(belief, steps.to(agent.device))
                     over = bool(steps.last[0])

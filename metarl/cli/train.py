@@ -290,8 +290,7 @@ def _report(run: Run, outcome: Outcome) -> None:
 
 def _notes(agent: Agent, family: Family, budget: Budget) -> list[str]:
     """What of the budget will come otherwise than it reads."""
-    plan = agent.plan
-    iteration = plan.tasks * plan.replicas * plan.episodes * family.horizon  # env steps
+    iteration = agent.plan.env_steps(family.horizon)
     end = -(-budget.steps // iteration) * iteration
     notes = []
     if end != budget.steps:
