@@ -1,6 +1,7 @@
 """The contract's first part: what varies, how it is drawn, and the models that it makes."""
 
 import math
+from itertools import combinations
 
 import mujoco
 import numpy as np
@@ -70,21 +71,22 @@ def _ranges(family: Family) -> None:
 
 
 def _splits(family: Family) -> None:
-    """The sets of tasks are fixed by their seed, and train, test and ood share no task."""
+    """The sets of tasks are fixed by their seed, and no two of them share a task."""
     train, held_out = family.task_counts
     demand(min(train, held_out) >= 1, f"task_counts is {family.task_counts}: a set is empty")
-    sets = []
-    for split, count in zip(SPLITS, (train, held_out, held_out), strict=True):
+    sets = {}
+    for split in SPLITS:
+        count = train if split == "train" else held_out
         tasks = sample_tasks(family, split, count, _SEED)
         again = sample_tasks(family, split, count + 1, _SEED)[:count]
         demand(torch.equal(tasks, again), f"the {split} tasks differ when they are drawn again "
                "under the same seed: `draw` must use no random numbers but its arguments")
-        sets.append({tuple(task) for task in tasks.tolist()})
+        sets[split] = {tuple(task) for task in tasks.tolist()}
     if all(p.values for p in family.parameters):
         return  # all tasks that there are
-    for i, j in ((0, 1), (0, 2), (1, 2)):
-        shared = sets[i] & sets[j]
-        demand(not shared, f"{SPLITS[i]} and {SPLITS[j]} share the task {next(iter(shared), ())}: "
+    for one, other in combinations(SPLITS, 2):
+        shared = sets[one] & sets[other]
+        demand(not shared, f"{one} and {other} share the task {next(iter(shared), ())}: "
                "held-out tasks must be new; draw from a continuous range, unrounded")
 
 

@@ -13,8 +13,9 @@ from metarl.envs.arrays import Array, namespace
 from metarl.errors import UserError, unknown
 from metarl.randomness import Draws, Role, generator
 
-Split = Literal["train", "test", "ood"]
-SPLITS: tuple[Split, ...] = ("train", "test", "ood")
+Split = Literal["train", "validation", "test", "ood"]
+# A split's place is part of what its tasks are drawn from: new ones go last.
+SPLITS: tuple[Split, ...] = ("train", "test", "ood", "validation")
 Distribution = Literal["uniform", "log-uniform", "disc"]  # disc: a radius, by area
 Interval = tuple[float, float]
 
@@ -47,7 +48,7 @@ class Parameter:
 
     def choices(self, split: Split) -> tuple[float, ...]:
         """The values that tasks of a split have: those held out, or all the others."""
-        if split != "train" and self.held_out:
+        if split in ("test", "ood") and self.held_out:
             return self.held_out
         return tuple(value for value in self.values if value not in self.held_out)
 
@@ -124,7 +125,7 @@ class Family(Protocol):
     # Fields of MuJoCo's data that frames tell beside sensors, flat: "xaxis", every joint's axis, or
     # of one object alone, "site.tip.xmat".
     derived: tuple[str, ...] = ()
-    task_counts: tuple[int, int] = (100, 30)  # how many train tasks; how many test and ood tasks
+    task_counts: tuple[int, int] = (100, 30)  # how many train tasks; and of each other split
 
     def spec(self) -> mujoco.MjSpec:
         """The base model."""

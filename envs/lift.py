@@ -48,7 +48,7 @@ _OPEN = 0.078  # m between the fingers at the start, at scale 1: just off their 
 class Lift(Tabletop):
     """An arm with a parallel gripper that must grasp and raise an object it has never met."""
 
-    held_out: tuple[Shape, ...] = ()  # shapes that train tasks lack, and all other tasks have
+    held_out: tuple[Shape, ...] = ()  # shapes that only test and ood tasks have
     gentle: bool = True  # success asks for a gentle grip as well as for height
     horizon: int = 120  # control steps of an episode (6 s)
 

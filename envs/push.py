@@ -36,7 +36,7 @@ _NEAR = 0.03  # m, success, at scale 1
 class Push(Tabletop):
     """An arm that must push an object it has never met to a hidden place."""
 
-    held_out: tuple[Shape, ...] = ()  # shapes that train tasks lack, and all other tasks have
+    held_out: tuple[Shape, ...] = ()  # shapes that only test and ood tasks have
     horizon: int = 150  # control steps of an episode (7.5 s)
 
     name = "push"

@@ -228,7 +228,7 @@ def build_setting(family: Family, agent: Agent, config: Mapping[str, Any]) -> Se
         worlds=worlds,
         judge=make_worlds(family, held_out * plan.replicas, flaws),
         train=tasks,
-        test=sample_tasks(family, "test", held_out),
+        validation=sample_tasks(family, "validation", held_out),
         seed=int(config["seed"]),
         switch_every=int(trial.get("switch_every", 0)),
         expert=Expert(worlds) if demonstrations else None,

@@ -130,14 +130,15 @@ class Run:
         return read_json(self.path / name)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every complete line of metrics.jsonl; NaN was written as null."""
+        """Every line of metrics.jsonl, but one torn by a crash at its end; NaN was written as null.
+        Raises DamagedFile."""
         return [line for line, _ in _complete_lines(self.path / "metrics.jsonl")]
 
 
 class Writer:
     """The one process that may write to a run: log, metrics and TensorBoard. A context manager.
 
-    Raises UserError where another process holds the run.
+    Raises UserError where another process holds the run, DamagedFile where its metrics are broken.
     """
 
     def __init__(self, run: Run, step: int = 0) -> None:
@@ -149,7 +150,11 @@ class Writer:
         except OSError:
             self._lock.close()
             raise UserError(f"{run.path} is being written by another process") from None
-        _truncate(run.path / "metrics.jsonl", step)
+        try:
+            _truncate(run.path / "metrics.jsonl", step)
+        except DamagedFile:
+            self._lock.close()
+            raise
         self._metrics: TextIO = (run.path / "metrics.jsonl").open("a")
         self._log: TextIO = (run.path / "log.txt").open("a")
         self._board = _board(run.path / "tb", step)
@@ -262,20 +267,23 @@ def _written(run: Run) -> str:
 
 
 def _complete_lines(file: Path) -> Iterable[tuple[dict[str, Any], int]]:
-    """(line, offset of its end) of each whole line; a line torn by a crash ends the file."""
+    """(line, offset of its end) of each whole line; without the last where a crash tore it.
+    Raises DamagedFile for any other that is not a record."""
     if not file.exists():
         return
-    end = 0
-    with file.open("rb") as stream:
-        for text in stream:
-            end += len(text)
-            try:
-                line = json.loads(text)
-            except ValueError:
-                return
-            if not text.endswith(b"\n"):
-                return
+    lines, end = file.read_bytes().splitlines(keepends=True), 0
+    for number, text in enumerate(lines, start=1):
+        end += len(text)
+        try:
+            line = json.loads(text)
+            whole = text.endswith(b"\n") and "env_steps" in line
+        except (ValueError, TypeError):
+            line, whole = {}, False
+        if whole:
             yield line, end
+        elif number < len(lines):
+            raise DamagedFile(f"{file}: line {number} is not a record of training; delete that "
+                              "line to go on without it")
 
 
 def _truncate(file: Path, step: int) -> None:

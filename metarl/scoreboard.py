@@ -110,7 +110,7 @@ Learning = tuple[Array, Array, Array]  # env steps, wall time [s], return after 
 
 
 def learning(entry: Entry) -> Learning | None:
-    """The evaluations on test tasks during training; None where there was none."""
+    """The evaluations on validation tasks during training; None where there was none."""
     points = [m for m in entry.metrics if m.get("eval/return_post") is not None]
     if not points:
         return None

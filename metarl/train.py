@@ -26,7 +26,7 @@ class Budget:
     """How long to train, and how often to look."""
 
     steps: int  # env steps of training; evaluation comes on top and is counted apart
-    evaluate_every: int  # env steps between evaluations on the test tasks
+    evaluate_every: int  # env steps between evaluations on the validation tasks
     evaluation_episodes: int = 3  # episodes of an evaluation: K of the k-shot curve
     checkpoint_every: float = 120.0  # s of wall time between checkpoints
 
@@ -40,6 +40,7 @@ class Progress:
     eval_steps: int = 0
     wall_s: float = 0.0
     unusable: int = 0  # iterations in a row without one finite update
+    judged: int = 0  # env steps at the last evaluation
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -47,12 +48,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Setting:
-    """What meets what: the worlds, and the tasks of both splits."""
+    """What meets what: the worlds, the tasks to train on, and those to watch training on. Test
+    tasks are not among them, so that no setting is chosen by what it does there."""
 
     worlds: WorldsLike  # agent.plan.tasks * agent.plan.replicas rows
-    judge: WorldsLike  # len(test) * agent.plan.replicas rows
+    judge: WorldsLike  # len(validation) * agent.plan.replicas rows
     train: Tensor  # (tasks, D)
-    test: Tensor  # (tasks, D)
+    validation: Tensor  # (tasks, D)
     seed: int
     switch_every: int = 0  # episodes after which a trial's tasks become others; 0: never
     expert: Agent | None = None  # acts in the first episode of some trials
@@ -83,28 +85,29 @@ def train(
     """Train from `progress` until the budget's steps are spent; where it got to, and whether it
     was stopped before.
 
-    `log` gets one flat record per iteration; `save` must store the agent and the progress, and is
-    called at the ends of iterations alone, where no episode is in flight: now and then, and at the
-    end. Raises Diverged when no update is finite any more.
+    `log` gets one flat record per iteration, and a record of the evaluation alone where one was
+    interrupted and is made now. `save` must store the agent and the progress, and is called at the
+    ends of iterations alone, where no episode is in flight: now and then, and at the end. Raises
+    Diverged when no update is finite any more.
     """
     keep_freed_memory()
     started, saved = time.monotonic() - progress.wall_s, time.monotonic()
     interrupted = False
-    while progress.env_steps < budget.steps:
+    while not interrupted and not finished(progress, budget.steps):
+        record: Record = {}
         try:
-            progress, record = _iterate(agent, setting, progress, stop)
+            if not _is_due(progress, budget):
+                progress, record = _iterate(agent, setting, progress, stop)
+            if _is_due(progress, budget):
+                progress, earned = _judged(agent, setting, budget, progress, stop)
+                record |= earned
         except Interrupted:
             interrupted = True
+        if not record:
             break
-        due = _crosses(budget.evaluate_every, progress.env_steps, int(record["env_steps_before"]))
-        over = progress.env_steps >= budget.steps
-        if due or over:
-            result = judge(agent, setting, budget.evaluation_episodes)
-            progress = replace(progress, eval_steps=progress.eval_steps + result.env_steps)
-            record |= _summary(result)
         progress = replace(progress, wall_s=time.monotonic() - started)
-        del record["env_steps_before"]
         log(progress.as_dict() | record)
+        over = progress.env_steps >= budget.steps
         if progress.unusable >= (1 if over else _PATIENCE):
             raise Diverged(
                 f"no update of the last {progress.unusable} iterations was finite; train anew with "
@@ -117,11 +120,9 @@ def train(
     return progress, interrupted
 
 
-def judge(agent: Agent, setting: Setting, episodes: int) -> Evaluation:
-    """Evaluate on the test tasks. The draws are the same each time, whatever the seed."""
-    with acting_threads():
-        return evaluate(setting.judge, agent, setting.test, episodes, seed=0,
-                        switch=setting.switch(setting.test))
+def finished(progress: Progress, steps: int) -> bool:
+    """Whether nothing is left to do of so many env steps, the last evaluation included."""
+    return progress.env_steps >= steps and progress.judged == progress.env_steps
 
 
 def choose_tasks(seed: int, iteration: int, count: int, size: int) -> Tensor:
@@ -186,7 +187,6 @@ def _iterate(
     lost = metrics.get("health/nonfinite", 0.0) >= 1.0
     steps = trial.reward.numel()
     record = {
-        "env_steps_before": progress.env_steps,
         "meta/return_pre": returns[0].item(),
         "meta/return_post": returns[-1].item(),
         "meta/gain": (returns[-1] - returns[0]).item(),
@@ -203,8 +203,23 @@ def _iterate(
     return after, record
 
 
-def _crosses(every: int, now: int, before: int) -> bool:
-    return now // every > before // every
+def _is_due(progress: Progress, budget: Budget) -> bool:
+    """Whether an evaluation comes before the next iteration."""
+    now, every = progress.env_steps, budget.evaluate_every
+    return now // every > progress.judged // every or (
+        now >= budget.steps and not finished(progress, budget.steps))
+
+
+def _judged(
+    agent: Agent, setting: Setting, budget: Budget, progress: Progress, stop: Callable[[], bool]
+) -> tuple[Progress, Record]:
+    """The progress after an evaluation on the validation tasks, and what they earned. The draws
+    are the same each time, whatever the seed. Raises Interrupted."""
+    with acting_threads():
+        result = evaluate(setting.judge, agent, setting.validation, budget.evaluation_episodes,
+                          seed=0, stop=stop, switch=setting.switch(setting.validation))
+    steps = progress.eval_steps + result.env_steps
+    return replace(progress, eval_steps=steps, judged=progress.env_steps), _summary(result)
 
 
 def _summary(result: Evaluation) -> Record:

@@ -347,6 +347,23 @@ STUDY = [Job("rl2", "reach", 0), Job("rl2", "reach", 0, label="rl2 (transformer)
     assert [job["label"] or job["agent"] for job in listed] == labels
 
 
+@pytest.mark.parametrize(("job", "line"), [
+    ("'pear', 'reach', 0", "unknown agent 'pear'; did you mean pearl?"),
+    ("'scripted', 'raech', 0", "unknown family 'raech'; did you mean reach?"),
+    ("'pearl', 'reach', 0, splits=('tets',)", "unknown split 'tets'; did you mean test?"),
+])
+def test_a_study_that_names_what_is_not_there_begins_no_job(
+    job: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "slip.py"
+    file.write_text("from metarl.study import Job\n"
+                    f"STUDY = [Job('scripted', 'reach', 0, splits=('test',)), Job({job})]\n")
+    for more in ([], ["--list"]):
+        assert main(["bench", str(file), "--root", str(tmp_path / "jobs"), *more]) == 2
+        assert line in capsys.readouterr().err
+    assert not (tmp_path / "jobs").exists()
+
+
 def test_two_jobs_of_one_name_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "twice.py"
     file.write_text("from metarl.study import Job\nSTUDY = [Job('a', 'f', 0), Job('a', 'f', 0)]\n")

@@ -292,7 +292,7 @@ def test_training_says_at_once_where_its_last_iteration_ends(tmp_path: Path, say
     assert code == 0
     assert "an iteration is 15 env steps: training ends after 30, not 20" in err.splitlines()[1]
     assert "--evaluate-every 37,500 is beyond that" in err and "step 30/20 (100%)" in err
-    assert "return on test tasks" in out and "success on test tasks" in out
+    assert "return on validation tasks" in out and "success on validation tasks" in out
     err = say(*train(tmp_path, 2), "--evaluate-every", 15)[2]
     assert "an iteration is" not in err and "is beyond that" not in err
     out = say("adapt", "latest", "--runs", tmp_path, "--task", "payload=1", "--episodes", 1)[1]

@@ -15,6 +15,7 @@ from metarl.__main__ import main
 from metarl.curriculum import RATE, UNIFORM, Curriculum
 from metarl.envs.ant_terrain import AntTerrain
 from metarl.envs.family import sample_tasks
+from metarl.envs.reach import Reach
 from metarl.run import Run, find
 from metarl.train import Setting
 
@@ -160,6 +161,17 @@ def test_there_may_be_more_train_tasks_than_the_family_says(few: None, tmp_path:
     nine = setting_of(tmp_path / "nine", "--train-tasks", "9").train
     assert len(six) == 6 and len(nine) == 9
     assert torch.equal(six, nine[:6]) and len(nine.unique(dim=0)) == 9
+
+
+def test_training_is_watched_on_tasks_that_are_neither_trained_on_nor_tested(
+    few: None, tmp_path: Path
+) -> None:
+    setting = setting_of(tmp_path, "--evaluate-every", "15")
+    watched = {tuple(task) for task in setting.validation.tolist()}
+    family = Reach()
+    assert len(watched) == family.task_counts[1]
+    for split in ("train", "test", "ood"):
+        assert not watched & {tuple(task) for task in sample_tasks(family, split, 200).tolist()}
 
 
 def setting_of(root: Path, *more: str) -> Setting:

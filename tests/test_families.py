@@ -83,7 +83,8 @@ def test_shapes_that_are_held_out_of_training_are_those_of_the_other_tasks(
         tasks = sample_tasks(family, split, 30)
         return [SHAPES[int(number)] for number in tasks[:, column]]
 
-    assert set(shapes("train")) == {"box", "cylinder", "ellipsoid", "L", "wedge"}
+    trained_on = {"box", "cylinder", "ellipsoid", "L", "wedge"}
+    assert set(shapes("train")) == set(shapes("validation")) == trained_on
     assert [shapes("train").count(name) for name in ("box", "wedge")] == [6, 6]
     assert set(shapes("test")) == set(shapes("ood")) == {"ring", "capsule"}
     warnings: list[str] = []

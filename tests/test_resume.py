@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,8 @@ import torch
 from tiny import STEPS, train
 
 from metarl import api, checkpoint
-from metarl import train as training
 from metarl.__main__ import main
 from metarl.agents.pearl import Pearl
-from metarl.evaluate import Evaluation
 from metarl.run import Run, Writer, find
 from metarl.train import torch_threads
 
@@ -36,12 +34,14 @@ def fingerprint(run: Run) -> tuple[int, str]:
 
 
 def learned(run: Run) -> list[dict[str, Any]]:
-    """The metrics, without what depends on the clock."""
-    return [
-        {name: value for name, value in line.items()
-         if not name.startswith("perf/") and name != "wall_s"}
-        for line in run.metrics()
-    ]
+    """The metrics of each iteration, without what depends on the clock."""
+    lines = dict[int, dict[str, Any]]()
+    for line in run.metrics():  # an evaluation that was interrupted comes in a line of its own
+        lines[line["iteration"]] = lines.get(line["iteration"], {}) | {
+            name: value for name, value in line.items()
+            if not name.startswith("perf/") and name != "wall_s"
+        }
+    return list(lines.values())
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,9 @@ def stopping(monkeypatch: pytest.MonkeyPatch, polls: int) -> None:
         monkeypatch.setattr(f"metarl.cli.{verb}.stop_on_signals", stop_on_signals)
 
 
-@pytest.mark.parametrize("polls", [0, 7, 23, 58])
+@pytest.mark.parametrize(("polls", "done"), [(0, 0), (7, 1), (19, 3), (28, 3), (58, 7)])
 def test_an_interrupted_run_ends_in_the_same_bits(
-    polls: int, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    polls: int, done: int, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with monkeypatch.context() as patch:
@@ -82,8 +82,9 @@ def test_an_interrupted_run_ends_in_the_same_bits(
         assert main(train(tmp_path, ITERATIONS, "--evaluate-every", "45")) == 75
     run = find("latest", tmp_path)
     assert run.status["state"] == "interrupted"
-    # Each of an iteration's 5 control steps polls once: whole iterations are kept.
-    assert run.status["step"] == STEPS * (polls // 5)
+    # Each of an iteration's 5 control steps polls once, and so do the 10 of an evaluation, which
+    # comes after every third iteration: whole iterations are kept.
+    assert run.status["step"] == STEPS * done
     assert f"metarl resume {run.path}" in capsys.readouterr().err
     assert main(["resume", str(run.path)]) == 0
     assert run.status["state"] == "done"
@@ -91,36 +92,27 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     assert learned(run) == learned(uninterrupted)
 
 
-def test_an_evaluation_that_a_signal_falls_into_is_finished_first(
-    uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("iterations", [ITERATIONS, 3])
+def test_an_evaluation_that_was_interrupted_comes_first_when_the_run_goes_on(
+    iterations: int, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = list[int]()
-
-    def judge(*about: Any) -> Evaluation:
-        asked.append(1)
-        return judged(*about)
-
-    @contextmanager
-    def stop_on_signals() -> Iterator[Callable[[], bool]]:
-        yield lambda: bool(asked)
-
-    judged = training.judge
     with monkeypatch.context() as patch:
-        patch.setattr(training, "judge", judge)
-        patch.setattr("metarl.cli.train.stop_on_signals", stop_on_signals)
-        assert main(train(tmp_path, ITERATIONS, "--evaluate-every", "45")) == 75
+        stopping(patch, 3 * 5 + 4)
+        assert main(train(tmp_path, iterations, "--evaluate-every", "45")) == 75
     run = find("latest", tmp_path)
-    assert run.status["step"] == 45 and "eval/return_post" in run.metrics()[-1]
+    assert run.status["step"] == 45  # nothing that was learned is lost
+    assert [line for line in run.metrics() if "eval/return_post" in line] == []
     assert main(["resume", str(run.path)]) == 0
-    assert fingerprint(run) == fingerprint(uninterrupted)
-    assert learned(run) == learned(uninterrupted)
+    assert run.status["state"] == "done"
+    whole = learned(uninterrupted)[:iterations]
+    assert learned(run) == whole and "eval/return_post" in whole[2]
 
 
 def test_a_run_can_be_interrupted_again_and_again(
     uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        stopping(patch, 17)  # three whole iterations of 5 polls each time
+        stopping(patch, 27)  # three iterations of 5 polls and an evaluation of 10 each time
         assert main(train(tmp_path, ITERATIONS, "--evaluate-every", "45")) == 75
         codes = [main(["resume", "latest", "--runs", str(tmp_path)]) for _ in range(3)]
     assert codes == [75, 75, 0]

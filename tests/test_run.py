@@ -100,6 +100,24 @@ def test_a_line_torn_by_a_crash_is_dropped(torn: str, tmp_path: Path) -> None:
     assert [m["env_steps"] for m in run.metrics()] == [10, 30]
 
 
+@pytest.mark.parametrize("damaged", ['{"env_ste', "7", '{"iteration": 2}'])
+def test_a_damaged_line_within_is_told_and_nothing_after_it_is_lost(
+    damaged: str, tmp_path: Path
+) -> None:
+    run = create(tmp_path)
+    with Writer(run) as writer:
+        writer.record(line(10))
+    file = run.path / "metrics.jsonl"
+    with file.open("a") as stream:
+        stream.write(f"{damaged}\n{json.dumps(line(30))}\n")
+    before = file.read_bytes()
+    with pytest.raises(DamagedFile, match=r"metrics\.jsonl: line 2 is not a record of training"):
+        run.metrics()
+    with pytest.raises(DamagedFile, match="delete that line to go on"):
+        Writer(run, step=30)
+    assert file.read_bytes() == before
+
+
 def test_a_number_that_is_not_finite_is_written_as_null(tmp_path: Path) -> None:
     run = create(tmp_path)
     with Writer(run) as writer:

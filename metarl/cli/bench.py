@@ -10,14 +10,17 @@ import tyro
 from rich.console import Console
 from rich.live import Live
 
-from metarl import scores
+from metarl import api, scores
+from metarl.agents import AGENTS
 from metarl.cli.common import number, parse, print_json, say, show, table
 from metarl.cli.jobs import Bench, spawn
 from metarl.display import is_lively
+from metarl.envs import FAMILIES
+from metarl.envs.family import SPLITS
 from metarl.errors import UserError, unknown
 from metarl.machine import cores, keep_to, shares
 from metarl.signals import EXIT_CODE, stop_on_signals
-from metarl.study import JOBS, Job, Standing, load, standing, studies
+from metarl.study import JOBS, SCRIPTED, Job, Standing, load, standing, studies
 
 _SCORES = Path("experiments") / "results" / "scores.csv"
 _MARKS = {"waiting": "·", "interrupted": "‖", "failed": "✗", "done": "✓"}
@@ -55,6 +58,7 @@ def run(argv: list[str]) -> int:
     """Do them; 0 when all that could be done is done, 1 if some failed, 75 when stopped."""
     options = parse("bench", Options, argv, _DESCRIPTION)
     jobs = chosen(load(options.study), options)
+    _check_names(jobs)
     if options.list:
         return _tell(options, jobs, 0)
     with stop_on_signals() as stop, _Table(options, jobs) as shown:
@@ -100,6 +104,18 @@ def chosen(jobs: Sequence[Job], options: Options) -> list[Job]:
         # A word that is a label means that one, not every variant of the agent so called.
         and (not words or job.name in words or job.agent in words - labels)
     ]
+
+
+def _check_names(jobs: Sequence[Job]) -> None:
+    """Raise UserError for what no job could be done with, before the first one begins."""
+    agents = [SCRIPTED, *api.known_names("metarl.agents", AGENTS)]
+    families = api.known_names("metarl.families", FAMILIES)
+    for job in jobs:
+        named = (("agent", job.agent, agents), ("family", job.family, families),
+                 *(("split", split, SPLITS) for split in job.splits))
+        for kind, name, known in named:
+            if name not in known and ":" not in name:  # with a colon: package.module:Name
+                raise unknown(kind, name, known)
 
 
 def _file(options: Options) -> Path:

@@ -38,7 +38,9 @@ task, is written into RUN/evaluations/ as JSON."""
 class Options(RunOptions):
     """What to judge on."""
 
-    split: Split = "test"  # train tasks, held-out test tasks, or out-of-distribution tasks
+    split: Split = "test"
+    """Which tasks: those trained on, those watched in training, held out, or out of
+    distribution."""
     episodes: int = 3  # episodes per task, K
     tasks: int | None = None  # how many tasks; the family's own number of test tasks by default
     switch_every: int | None = None  # episodes after which tasks become others; as in training

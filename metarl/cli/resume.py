@@ -11,7 +11,7 @@ from metarl.errors import UserError
 from metarl.machine import cores
 from metarl.run import Run, Writer, this_command
 from metarl.signals import stop_on_signals
-from metarl.train import Progress, torch_threads
+from metarl.train import Progress, finished, torch_threads
 
 _DESCRIPTION = """Go on with an interrupted, killed or failed run.
 
@@ -40,7 +40,7 @@ def run(argv: list[str]) -> int:
         if options.steps is not None and steps < progress.env_steps:
             raise UserError(f"{found.path} has already trained for {progress.env_steps:,} env "
                             "steps; a run cannot be shortened")
-        if progress.env_steps >= steps:  # whole iterations may have led beyond
+        if finished(progress, steps):  # whole iterations may have led beyond
             if found.status["state"] != "done":
                 with Writer(found, progress.env_steps):
                     found.set_status("done", progress.env_steps)

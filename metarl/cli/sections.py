@@ -202,10 +202,10 @@ def _learning(page: Page, agents: Agents) -> None:
     if runs:
         page.section(
             "How it was trained",
-            paragraph("Return on the test tasks in the last episode of an evaluation, as training "
-                      "went on: against the env steps it cost, and against the clock. A thin line "
-                      "for each seed, a thick one for their mean. Wall times compare only where "
-                      "the machine was the same and had nothing else to do."),
+            paragraph("Return on the validation tasks in the last episode of an evaluation, as "
+                      "training went on: against the env steps it cost, and against the clock. A "
+                      "thin line for each seed, a thick one for their mean. Wall times compare "
+                      "only where the machine was the same and had nothing else to do."),
             picture(figures.learning_curves(runs, "return after adaptation"), "learning curves"))
 
 

@@ -45,7 +45,7 @@ class Options:
     tasks: Literal["uniform", "curriculum"] = "uniform"
     """Which train tasks come: all in turn, or most often those whose returns change."""
     train_tasks: int = 0  # how many train tasks there are; 0: as many as the family says
-    evaluate_every: int = 50_000  # env steps between evaluations on the test tasks
+    evaluate_every: int = 50_000  # env steps between evaluations on the validation tasks
     evaluation_episodes: int = 3  # episodes of an evaluation
     checkpoint_every: float = 120.0  # s between checkpoints; the last iteration is always saved
     device: str = "cpu"  # torch device of the agent, as cpu or cuda
@@ -207,13 +207,15 @@ class _Session:
         self.last_evaluation: dict[str, float] = {}
 
     def log(self, record: Record) -> None:
-        """One iteration is over."""
+        """One iteration is over, or an evaluation that the last one had left."""
         self.step = int(record["env_steps"])
         self.writer.record(record)
         self.run.set_status("running", self.step)
         evaluation = {k: v for k, v in record.items() if k.startswith("eval/")}
         self.last_evaluation = evaluation or self.last_evaluation
-        more = {f"test return {k}": v for k, v in _curve(self.last_evaluation).items()}
+        if "meta/return_post" not in record:
+            return
+        more = {f"validation return {k}": v for k, v in _curve(self.last_evaluation).items()}
         self.shown.show(display.Progress(
             iteration=int(record["iteration"]), step=self.step, total=self.budget.steps,
             before=record["meta/return_pre"], after=record["meta/return_post"],
@@ -279,8 +281,8 @@ def _report(run: Run, outcome: Outcome) -> None:
     show(f"trained for {outcome.env_steps:,} env steps")
     returns, success = (_curve(outcome.evaluation, name) for name in ("return", "success"))
     if returns:
-        heads = ["return on test tasks", *(["success on test tasks"] if success else [])]
-        shown = table("episode", *heads)
+        heads = [f"{name} on validation tasks" for name in ("return", "success")]
+        shown = table("episode", *heads[: 2 if success else 1])
         for episode, value in returns.items():
             shown.add_row(episode, number(value), *([number(success[episode])] if success else []))
         show(shown)
@@ -297,8 +299,8 @@ def _notes(agent: Agent, family: Family, budget: Budget) -> list[str]:
         notes.append(f"an iteration is {iteration:,} env steps: training ends after {end:,}, not "
                      f"{budget.steps:,}")
     if iteration < end < budget.evaluate_every:
-        notes.append(f"--evaluate-every {budget.evaluate_every:,} is beyond that: the test tasks "
-                     "come once, at the end; ask for less to see a curve")
+        notes.append(f"--evaluate-every {budget.evaluate_every:,} is beyond that: validation "
+                     "tasks come once, at the end; ask for less to see a curve")
     return notes
 
 
