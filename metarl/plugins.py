@@ -10,11 +10,18 @@ from metarl.errors import UserError
 
 
 def module_of(name: str) -> ModuleType:
-    """The module of this name. Raises ImportError, or ValueError for an empty name."""
+    """The module of this name. Raises ModuleNotFoundError where it, or one that it imports, is not
+    there, and UserError where it fails otherwise."""
     # `python -m metarl` looks into the working directory; the console script does not.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    return importlib.import_module(name)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # whatever a stranger's module does
+        raise UserError(f"{name!r} fails as it is imported: {type(error).__name__}: {error}; "
+                        "--debug shows where") from error
 
 
 def imported(kind: str, place: str) -> Any:
@@ -22,5 +29,5 @@ def imported(kind: str, place: str) -> Any:
     module, _, attribute = place.partition(":")
     try:
         return getattr(module_of(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ModuleNotFoundError, AttributeError) as error:
         raise UserError(f"{kind} {place!r} cannot be imported: {error}") from None

@@ -224,7 +224,7 @@ def _from_file(path: Path) -> ModuleType:
 def _from_package(name: str) -> ModuleType:
     try:
         return module_of(name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError(f"study {name!r} cannot be imported: {error}") from None
 
 

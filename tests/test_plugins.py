@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from metarl import study
+from metarl.__main__ import main
 from metarl.cli.robot_link import perceive
 from metarl.errors import UserError
 from metarl.plugins import imported
@@ -44,6 +45,51 @@ def test_a_module_of_the_working_directory_is_found(
     # As the console script leaves it: its own directory stands there, not the working one.
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", os.getcwd())])
     assert named(module) == found
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ("class Arm(:", "SyntaxError: invalid syntax"),
+    ("from os import nothing", "ImportError: cannot import name 'nothing'"),
+    ("import os; os.nothing", "AttributeError: module 'os' has no attribute 'nothing'"),
+    ("1 / 0", "ZeroDivisionError: division by zero"),
+])
+def test_a_module_that_fails_as_it_is_imported_is_not_called_a_bug_of_metarl(
+    text: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module = f"broken_{why[:5]}"
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for verb in ("train", "check", "robot check"):
+        words = [*verb.split(), f"{module}:Arm", *(["reach"] if verb == "train" else [])]
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert f"'{module}' fails as it is imported: {why}" in said and said.count("\n") == 1
+
+
+def test_an_error_in_a_family_of_ones_own_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wobbly.py").write_text("""from metarl.envs.reach import Reach
+class Wobbly(Reach):
+    name = "wobbly"
+    def reward(self, before, action, after, task):
+        return after.sensors["no such"][:, 0]
+""")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    runs = str(tmp_path / "runs")
+    assert main(["train", "pearl", "wobbly:Wobbly", "--runs", runs]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"metarl: KeyError: 'no such' (in {tmp_path}/wobbly.py:5); --debug shows all"
+
+
+def test_an_error_of_metarls_own_is_called_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("metarl.errors.difflib", None)
+    assert main(["trian"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("metarl: unexpected AttributeError") and "a bug in metarl" in said
 
 
 @pytest.mark.parametrize("place", ["nomod:Name", "os:Nothing", ":Name", "os:"])
