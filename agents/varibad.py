@@ -30,7 +30,6 @@ from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
 _ACTS = ("normalizer", "rewards", "encoder", "actor")  # what a policy consists of
-# What else training needs.
 _LEARNS = ("scale", "changes", "critic", "decoders", "optimizer", "encoder_optimizer", "trials")
 
 
@@ -194,8 +193,7 @@ class Varibad:
         self.normalizer.update(obs)
         self.rewards.update(reward)
         self.changes.update(next_obs - obs)
-        sums = ppo.discounted_sums(reward.squeeze(-1), self.config.discount)
-        self.scale.update(sums[..., None])
+        self.scale.update(ppo.discounted_sums(reward.squeeze(-1), self.config.discount)[..., None])
         self.trials.add(packed)
 
     def _predict(self, rng: torch.Generator) -> ppo.Log:
