@@ -1,9 +1,9 @@
 """Stop in good order: signals raise a flag, and the loops look at it.
 
 Work inside a handler hangs and tears; a flag that only one loop polls is never seen. So a handler
-sets the flag and nothing else, and collecting polls it, step by step. In training, an update and an
-evaluation on the way are finished first: what is saved is then always a whole iteration, with its
-line of metrics, of which a resumed run repeats none.
+sets the flag and nothing else, and collecting polls it, step by step. In training an update is
+finished first, so that what is saved is always a whole iteration, with its line of metrics, of
+which a resumed run repeats none; an evaluation is given up, and made when the run goes on.
 """
 
 import signal
