@@ -23,7 +23,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.agents.networks import named, under
 from metarl.agents.returns import (
     baseline_features,
     discounted,
@@ -34,6 +33,7 @@ from metarl.agents.returns import (
     normalised,
 )
 from metarl.agents.stacked import Gaussian, Weights, log_likelihood, policy, stacked
+from metarl.agents.state import named, under
 from metarl.trial import Trial
 
 LIVED = ("obs", "action", "reward", "last")  # all that an inner step needs of a step

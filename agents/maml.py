@@ -34,10 +34,11 @@ from metarl.agents.inner import (
     round_of,
     rounds_of,
 )
-from metarl.agents.networks import LOG_STD, named, under
+from metarl.agents.networks import LOG_STD
 from metarl.agents.outer_ppo import ppo
 from metarl.agents.outer_trpo import trpo
 from metarl.agents.stacked import Weights, initial, policy
+from metarl.agents.state import named, under
 from metarl.errors import UserError, unknown
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial

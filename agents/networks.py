@@ -2,8 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,67 +106,3 @@ def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Ten
     correction = 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
     log_likelihood = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi) - correction
     return raw.tanh(), log_likelihood.sum(-1)
-
-
-def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, each name behind `prefix/`."""
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
-
-
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix/`, without it."""
-    start = f"{prefix}/"
-    return {name[len(start):]: t for name, t in tensors.items() if name.startswith(start)}
-
-
-def stored(owner: object, names: tuple[str, ...]) -> dict[str, Tensor]:
-    """The tensors of what an object holds under these names: modules, optimisers, replays (which
-    say so by `state`) and plain tensors."""
-    found: dict[str, Tensor] = {}
-    for name in names:
-        part = getattr(owner, name)
-        if isinstance(part, Tensor):
-            found[name] = part.detach()
-        else:
-            found |= named(name, _tensors(part))
-    return found
-
-
-def restore(owner: object, names: tuple[str, ...], tensors: Mapping[str, Tensor]) -> None:
-    """Take over what `stored` returned."""
-    for name in names:
-        part = getattr(owner, name)
-        if isinstance(part, Tensor):
-            part.data.copy_(tensors[name])
-        elif isinstance(part, nn.Module):
-            part.load_state_dict(under(name, tensors))
-        elif isinstance(part, torch.optim.Optimizer):
-            load_optimizer_state(part, under(name, tensors))
-        else:
-            part.load_state(under(name, tensors))
-
-
-def _tensors(part: Any) -> Mapping[str, Tensor]:
-    if isinstance(part, nn.Module):
-        return part.state_dict()
-    return optimizer_state(part) if isinstance(part, torch.optim.Optimizer) else part.state()
-
-
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's tensors by parameter number and name."""
-    return {
-        f"{i}/{name}": value
-        for i, entry in optimizer.state_dict()["state"].items()
-        for name, value in entry.items()
-    }
-
-
-def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Take over what `optimizer_state` returned."""
-    state = optimizer.state_dict()
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        number, _, key = name.partition("/")
-        entries.setdefault(int(number), {})[key] = value
-    state["state"] = entries
-    optimizer.load_state_dict(state)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from metarl.agents.inner import Round, replayed, surrogate
-from metarl.agents.networks import load_optimizer_state, named, optimizer_state, under
 from metarl.agents.outer import Config, Outcome, ascent, groups, joined
 from metarl.agents.stacked import Gaussian, Weights, kl_divergence, policy
+from metarl.agents.state import load_optimizer_state, named, optimizer_state, under
 
 _PENALTY = (1e-6, 1e2)  # bounds of the adaptive weights, that they find back in few iterations
 

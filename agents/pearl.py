@@ -25,17 +25,13 @@ from metarl.agent import Plan, Shapes
 from metarl.agents import gaussian, sac
 from metarl.agents.belief import Belief
 from metarl.agents.encoder import Encoder, Familiar
-from metarl.agents.networks import Normalizer, restore, stored
+from metarl.agents.networks import Normalizer
 from metarl.agents.predictors import Predictors
 from metarl.agents.replay import Replay, Transitions
+from metarl.agents.state import Stateful
 from metarl.errors import UserError
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
-
-_ACTS = ("normalizer", "encoder", "actor")  # what a policy consists of
-_LEARNS = (  # what else training needs
-    "critic", "target", "predictors", "log_temperature", "updates", "optimizer", "replay",
-)
 
 
 @dataclass(frozen=True)
@@ -66,10 +62,14 @@ class Config(sac.Config):
     predictor_hidden: int = 64  # units of a layer of a predictor
 
 
-class Pearl:
+class Pearl(Stateful):
     """The agent `pearl`."""
 
     Config = Config
+    acts = ("normalizer", "encoder", "actor")
+    learns = (
+        "critic", "target", "predictors", "log_temperature", "updates", "optimizer", "replay",
+    )
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         if min(config.policy_every, config.encoder_every) < 1:
@@ -83,7 +83,7 @@ class Pearl:
         encoder = Encoder(context, hidden, c.latent, c.factor_rank, rng, c.relative_factors)
         self.encoder = encoder.to(device)
         self.familiar = Familiar(shapes).to(device) if c.familiar_only else None
-        self._acts = _ACTS + (("familiar",) if c.familiar_only else ())
+        self.acts = (*self.acts, "familiar") if c.familiar_only else self.acts
         self.nets = sac.networks(c, shapes.obs + c.latent, shapes.action, rng, device)
         self.actor, self.critic, self.target, self.log_temperature = self.nets
         predictors = Predictors(shapes, c.latent, c.predictor_hidden, c.decode_states, rng)
@@ -218,19 +218,7 @@ class Pearl:
         prior = torch.eye(self.config.latent, device=self.device)
         return prior + share[:, None, None] * precision, share[:, None] * weighted_mean
 
-    # State.
-
-    def policy_state(self) -> dict[str, Tensor]:
-        return stored(self, self._acts)
-
-    def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, self._acts, state)
-
-    def state(self) -> dict[str, Tensor]:
-        return stored(self, self._acts + _LEARNS)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, self._acts + _LEARNS, state)
+    # Beliefs, to be stored.
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return belief._asdict()

@@ -22,17 +22,13 @@ from torch import Tensor
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import sac
-from metarl.agents.networks import Normalizer, restore, stored
+from metarl.agents.networks import Normalizer
 from metarl.agents.recurrent import GruMemory
+from metarl.agents.state import Stateful
 from metarl.agents.trials import Trials
 from metarl.errors import UserError
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
-
-_ACTS = ("normalizer", "rewards", "memory", "actor")  # what a policy consists of
-_LEARNS = (  # what else training needs
-    "critic", "target", "target_memory", "log_temperature", "optimizer", "trials",
-)
 
 
 @dataclass(frozen=True)
@@ -70,10 +66,12 @@ class Moments(NamedTuple):
     next_state: Tensor  # (B, S) of the slow memory
 
 
-class RecurrentSac:
+class RecurrentSac(Stateful):
     """The agent `recurrent-sac`."""
 
     Config = Config
+    acts = ("normalizer", "rewards", "memory", "actor")
+    learns = ("critic", "target", "target_memory", "log_temperature", "optimizer", "trials")
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         if min(config.policy_every, config.memory_every) < 1:
@@ -199,19 +197,7 @@ class RecurrentSac:
             sac.follow(self.target_memory, self.memory, c.target_rate)
         return log
 
-    # State.
-
-    def policy_state(self) -> dict[str, Tensor]:
-        return stored(self, _ACTS)
-
-    def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, _ACTS, state)
-
-    def state(self) -> dict[str, Tensor]:
-        return stored(self, _ACTS + _LEARNS)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, _ACTS + _LEARNS, state)
+    # Beliefs, to be stored.
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return belief._asdict()

@@ -23,15 +23,13 @@ from torch import Tensor, nn
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import ppo
-from metarl.agents.networks import Normalizer, mlp, policy_mlp, restore, stored
+from metarl.agents.networks import Normalizer, mlp, policy_mlp
 from metarl.agents.recurrent import GruMemory
+from metarl.agents.state import Stateful
 from metarl.agents.transformer import Cache, TransformerMemory
 from metarl.errors import UserError
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
-
-_ACTS = ("normalizer", "rewards", "memory", "actor")  # what a policy consists of
-_LEARNS = ("scale", "critic", "optimizer")  # what else training needs
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,12 @@ class Lived(NamedTuple):
     target: Tensor
 
 
-class Rl2:
+class Rl2(Stateful):
     """The agent `rl2`. Its actions are unbounded: the world clamps what reaches the actuators."""
 
     Config = Config
+    acts = ("normalizer", "rewards", "memory", "actor")
+    learns = ("scale", "critic", "optimizer")
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         self.config, self.shapes, self.device = config, shapes, device
@@ -178,19 +178,7 @@ class Rl2:
             return torch.cat([state[:1], self.memory(inputs[:-1], state[0])])
         return self.memory.trial(inputs[:-1])
 
-    # State.
-
-    def policy_state(self) -> dict[str, Tensor]:
-        return stored(self, _ACTS)
-
-    def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, _ACTS, state)
-
-    def state(self) -> dict[str, Tensor]:
-        return stored(self, _ACTS + _LEARNS)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, _ACTS + _LEARNS, state)
+    # Beliefs, to be stored.
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return {"state": belief.state} | ({"cache": torch.cat(belief.cache, -2)}

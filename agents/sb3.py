@@ -22,7 +22,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor, nn
 
-from metarl.agents.networks import load_optimizer_state, named, optimizer_state, under
+from metarl.agents.state import load_optimizer_state, named, optimizer_state, under
 from metarl.trial import Steps, Trial
 
 _CRITICS = ("critic", "critic_target")

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from metarl.agent import Plan, Shapes
 from metarl.agents.blind import word
-from metarl.agents.networks import named, under
 from metarl.agents.sb3 import STEP, Sac, SacConfig, Tensors, row
+from metarl.agents.state import named, under
 from metarl.randomness import Draws, Role, generator
 from metarl.trial import Steps, Trial
 

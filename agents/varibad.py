@@ -24,13 +24,11 @@ from metarl.agent import Plan, Shapes
 from metarl.agents import ppo
 from metarl.agents.hypernetwork import HyperNetwork
 from metarl.agents.latent import Decoder, RecurrentEncoder, consecutive_kl, picked
-from metarl.agents.networks import Normalizer, mlp, policy_mlp, restore, stored
+from metarl.agents.networks import Normalizer, mlp, policy_mlp
+from metarl.agents.state import Stateful
 from metarl.agents.trials import Trials
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
-
-_ACTS = ("normalizer", "rewards", "encoder", "actor")  # what a policy consists of
-_LEARNS = ("scale", "changes", "critic", "decoders", "optimizer", "encoder_optimizer", "trials")
 
 
 @dataclass(frozen=True)
@@ -69,10 +67,12 @@ class Belief(NamedTuple):
     log_variance: Tensor  # (N, L)
 
 
-class Varibad:
+class Varibad(Stateful):
     """The agent `varibad`. Its actions are unbounded: the world clamps what reaches actuators."""
 
     Config = Config
+    acts = ("normalizer", "rewards", "encoder", "actor")
+    learns = ("scale", "changes", "critic", "decoders", "optimizer", "encoder_optimizer", "trials")
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         self.config, self.shapes, self.device = config, shapes, device
@@ -229,19 +229,7 @@ class Varibad:
         """The beliefs (T + 1, N, ...) before each step of a trial and after its last."""
         return self._belief(self.encoder.memory.trial(inputs))
 
-    # State.
-
-    def policy_state(self) -> dict[str, Tensor]:
-        return stored(self, _ACTS)
-
-    def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, _ACTS, state)
-
-    def state(self) -> dict[str, Tensor]:
-        return stored(self, _ACTS + _LEARNS)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        restore(self, _ACTS + _LEARNS, state)
+    # Beliefs, to be stored.
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         return belief._asdict()
