@@ -115,7 +115,7 @@ def trained(
     family, agent = build(run, device, plugins)
     found = restore(run, agent, warn or _to_stderr, strict)
     if found is None:
-        raise UserError(f"{run.path} has no checkpoint yet; go on with metarl resume {run.path}")
+        raise UserError(f"{run.path} has no checkpoint yet; go on with metarl resume {run.words}")
     return family, agent, found
 
 

@@ -31,3 +31,10 @@ def imported(kind: str, place: str) -> Any:
         return getattr(module_of(module), attribute)
     except (ModuleNotFoundError, AttributeError) as error:
         raise UserError(f"{kind} {place!r} cannot be imported: {error}") from None
+
+
+def allowing(*names: str) -> list[str]:
+    """The words that allow what a run or a bundle names as `package.module:Name` to be imported;
+    none where nothing is named so."""
+    found = [name for name in names if ":" in name]
+    return ["--plugin", *found] if found else []

@@ -32,6 +32,7 @@ import metarl
 from metarl.documents import read_json, without_nan, write_json
 from metarl.errors import DamagedFile, UserError, unknown
 from metarl.machine import cores
+from metarl.plugins import allowing
 
 DEFAULT_ROOT = Path("runs")
 State = Literal["running", "done", "interrupted", "failed"]
@@ -81,6 +82,12 @@ class Run:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def words(self) -> str:
+        """What a command line calls it, with what that must allow it to import."""
+        config = self.config
+        return shlex.join([str(self.path), *allowing(config["agent"], config["family"])])
 
     @property
     def checkpoints(self) -> Path:

@@ -78,6 +78,11 @@ class Entry:
     switched: tuple[Switched, ...] = ()
 
     @property
+    def words(self) -> str:
+        """What a command line calls its run."""
+        return Run(self.path).words if self.config else str(self.path)
+
+    @property
     def env_steps(self) -> int:
         """Of training."""
         return int(self.metrics[-1]["env_steps"]) if self.metrics else 0

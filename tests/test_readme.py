@@ -1,26 +1,40 @@
-"""The README's own example works as it stands."""
+"""The README's own examples work as they stand."""
 
 import re
 import runpy
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+import metarl
 from metarl.__main__ import main
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import sample_tasks
+from metarl.run import find
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_the_example_family_trains_from_the_command_line(tmp_path, monkeypatch, capsys):
+def example(word):
+    """The one block of Python that holds this word."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (example,) = [block for block in blocks if "class Slider" in block]
-    (tmp_path / "slider.py").write_text(example)
+    (found,) = [block for block in blocks if word in block]
+    return found
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """The examples of a family and of an agent, in files as the README calls them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "slider", raising=False)
+    for name in ("slider", "plain"):
+        (tmp_path / f"{name}.py").write_text(example(f"class {name.capitalize()}("))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def test_the_example_family_trains_from_the_command_line(written, capsys):
     assert main(["check", "slider:Slider"]) == 0
     command = "train pearl slider:Slider --steps 400 --config.tasks 5 --config.updates 2 --json"
     assert main([*command.split()]) == 0
@@ -33,10 +47,27 @@ def test_the_example_family_trains_from_the_command_line(tmp_path, monkeypatch, 
     assert torch.isclose(torch.tensor(model.body("cart").mass[0]).double(), heavy[1])
 
 
+def test_the_example_agent_does_all_that_an_agent_can(written, capsys):
+    """Each command prints the next ones as they can be typed, plugins included."""
+    words = ["train", "plain:Plain", "slider:Slider", "--steps", "10240"]
+    assert main(words) == 0
+    evaluate, adapt = re.findall(r"metarl (.*--plugin.*)", capsys.readouterr().out)
+    assert main(evaluate.split()) == 0 and "30 test tasks" in capsys.readouterr().out
+    assert main(adapt.replace("name=value", "goal=0.5").split()) == 0
+    told = capsys.readouterr().out
+    (bundle,) = re.findall(r"metarl play (\S+) --plugin plain:Plain slider:Slider\n", told)
+    assert f'metarl.load("{bundle}", plugins=[\'plain:Plain\', \'slider:Slider\'])' in told
+    loaded = metarl.load(bundle, plugins=["plain:Plain", "slider:Slider"])
+    assert loaded.agent.__class__ is sys.modules["plain"].Plain
+    resume = f"resume {find('latest').words} --steps"
+    assert main([*resume.split(), "10000"]) == 2  # a run cannot be shortened
+    assert main([*resume.split(), "10240"]) == 0
+    (longer,) = re.findall(r"metarl (resume .*--plugin.*)", capsys.readouterr().out)
+    assert main(longer.split()) == 0 and find("latest").status["step"] == 20480
+
+
 def test_stable_baselines3_learns_on_worlds_as_shown(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (example,) = [block for block in blocks if "SB3VecEnv(" in block]
-    shorter = example.replace('"reach", 64', '"reach", 2').replace("100_000", "120")
+    shorter = example("SB3VecEnv(").replace('"reach", 64', '"reach", 2').replace("100_000", "120")
     assert shorter.count("120") == shorter.count('"reach", 2') == 1
     (tmp_path / "shown.py").write_text(shorter)
     shown = runpy.run_path(str(tmp_path / "shown.py"))  # it learns from env step 100 on

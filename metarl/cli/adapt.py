@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from metarl.envs.sim2real import Sim2Real, make_worlds
 from metarl.episodes import Episodes, check_fits, conditioned, read, with_past_actions
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
+from metarl.plugins import allowing
 from metarl.policy import Policy
 from metarl.randomness import Draws
 from metarl.run import Run, utc
@@ -96,7 +98,8 @@ def run(argv: list[str]) -> int:
     if options.json:
         print_json(result)
     else:
-        _report(family, names, rows, _lived(family, agent, count, demos), path)
+        _report(family, names, rows, _lived(family, agent, count, demos), path,
+                allowing(found.config["agent"], found.config["family"]))
     return 0
 
 
@@ -192,9 +195,11 @@ def _lived(family: Family, agent: Agent, count: int, demos: Episodes | None) -> 
 
 
 def _report(
-    family: Family, task: dict[str, float] | None, rows: list[Row], lived: str, path: Path
+    family: Family, task: dict[str, float] | None, rows: list[Row], lived: str, path: Path,
+    allowed: list[str],
 ) -> None:
-    """Print a table."""
+    """Print a table, and what can be done with the bundle at `path`, where these words allow it to
+    import what it names."""
     said = "a task that nobody told" if task is None else ", ".join(
         f"{p.name} {p.quantity(task[p.name])}" for p in family.parameters)
     show(f"{family.name} with {said}")
@@ -206,7 +211,8 @@ def _report(
         cells = (number(row.get(n, math.nan)) for n in names)
         shown.add_row(label, *cells, style="bold" if ends else None)
     show(shown)
+    plugins = f", plugins={allowed[1:]}" if allowed else ""
     show(f"adapted {lived}\n"
          f"policy:    {path}\n"
-         f"watch it:  metarl play {path}\n"
-         f'in Python: policy = metarl.load("{path}"); action, _ = policy.predict(obs)')
+         f"watch it:  metarl play {shlex.join([str(path), *allowed])}\n"
+         f'in Python: policy = metarl.load("{path}"{plugins}); action, _ = policy.predict(obs)')

@@ -18,6 +18,7 @@ from metarl.envs.family import Split, sample_tasks
 from metarl.envs.worlds import Worlds
 from metarl.errors import UserError, unknown
 from metarl.evaluate import apart, evaluate
+from metarl.plugins import allowing
 from metarl.run import Run, environment, this_command, utc
 from metarl.signals import EXIT_CODE
 from metarl.study import SCRIPTED, Job, describe, trained_run
@@ -73,7 +74,7 @@ class Bench:
         elif made.status["state"] == "done":
             return True
         else:
-            words = ["resume", str(made.path), "--device", self.device, *_plugins(job)]
+            words = ["resume", str(made.path), "--device", self.device, *_allowed(job)]
         return self._called(words, folder, lock)
 
     def _judge(self, job: Job, folder: Path, lock: TextIO) -> bool:
@@ -83,7 +84,7 @@ class Bench:
         for split in _splits(job, made):
             if not _evaluations(made.path, job, split):
                 words = ["evaluate", str(made.path), "--split", split, "--episodes",
-                         str(job.episodes), "--device", self.device, *_plugins(job)]
+                         str(job.episodes), "--device", self.device, *_allowed(job)]
                 words += ["--tasks", str(job.tasks)] if job.tasks else []
                 if not self._called(words, folder, lock):
                     return False
@@ -180,7 +181,7 @@ def _reason(log: Path, start: int, code: int) -> str:
 
 def _splits(job: Job, made: Run) -> list[str]:
     """The splits to judge a job on: ood only where the family has any."""
-    has = any(p.ood for p in api.family_of(made, _plugins(job)[1:]).parameters)
+    has = any(p.ood for p in api.family_of(made, _allowed(job)[1:]).parameters)
     return [split for split in job.splits if split != "ood" or has]
 
 
@@ -196,7 +197,5 @@ def _evaluations(where: Path, job: Job, split: str) -> list[Path]:
     return sorted(found, key=lambda file: int(file.name.split("_n")[1].split("_")[0]))[-1:]
 
 
-def _plugins(job: Job) -> list[str]:
-    """What a job's run names that must be allowed by name."""
-    return ["--plugin", *names] if (names := [n for n in (job.agent, job.family) if ":" in n]) \
-        else []
+def _allowed(job: Job) -> list[str]:
+    return allowing(job.agent, job.family)

@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int:
             if found.status["state"] != "done":
                 with Writer(found, progress.env_steps):
                     found.set_status("done", progress.env_steps)
-            return _finished(str(found.path), progress, options.json)
+            return _finished(found, progress, options.json)
         with Writer(found, progress.env_steps) as writer:  # from here on the run is ours to change
             if steps != config["steps"]:
                 found.write_json("config.json", {**config, "steps": steps})
@@ -69,10 +69,10 @@ def _threads(run: Run) -> int:
     return count
 
 
-def _finished(path: str, progress: Progress, as_json: bool) -> int:
+def _finished(run: Run, progress: Progress, as_json: bool) -> int:
     if as_json:
-        print_json({"run": path, "state": "done", "env_steps": progress.env_steps})
+        print_json({"run": str(run.path), "state": "done", "env_steps": progress.env_steps})
     else:
-        print(f"{path} is finished, at env step {progress.env_steps:,}; to train for longer: "
-              f"metarl resume {path} --steps {2 * progress.env_steps}")
+        print(f"{run.path} is finished, at env step {progress.env_steps:,}; to train for longer: "
+              f"metarl resume {run.words} --steps {2 * progress.env_steps}")
     return 0

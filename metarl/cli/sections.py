@@ -185,7 +185,7 @@ def _missing(page: Page, entries: Sequence[Entry]) -> None:
         e.outdated for e in lacking) else ""
     page.section("Not judged yet", paragraph(
         f"{why}To judge a run on tasks that it has never met:"),
-        code("\n".join(f"metarl evaluate {e.path} --split {split}" for e in lacking
+        code("\n".join(f"metarl evaluate {e.words} --split {split}" for e in lacking
                        for split in ("test", "ood"))))
 
 

@@ -128,7 +128,7 @@ def train_in(
         writer.log(f"{state} at env step {progress.env_steps:,}")
     if interrupted:
         say(f"interrupted at env step {progress.env_steps:,} and saved; go on with: "
-            f"metarl resume {run.path}")
+            f"metarl resume {run.words}")
     return Outcome(progress.env_steps, interrupted, session.last_evaluation)
 
 
@@ -286,8 +286,8 @@ def _report(run: Run, outcome: Outcome) -> None:
         for episode, value in returns.items():
             shown.add_row(episode, number(value), *([number(success[episode])] if success else []))
         show(shown)
-    show(f"run:  {run.path}\nnext: metarl evaluate {run.path}\n"
-         f"      metarl adapt {run.path} --task name=value --episodes 3")
+    show(f"run:  {run.path}\nnext: metarl evaluate {run.words}\n"
+         f"      metarl adapt {run.words} --task name=value --episodes 3")
 
 
 def _notes(agent: Agent, family: Family, budget: Budget) -> list[str]:
