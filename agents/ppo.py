@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from metarl.agents.networks import LOG_STD, Normalizer
 from metarl.agents.returns import gae
+from metarl.trial import Trial
 
 Log = dict[str, Tensor]  # numbers to log
 
@@ -72,9 +73,36 @@ def discounted_sums(reward: Tensor, discount: float) -> Tensor:
     return sums
 
 
-def reward_scale(sums: Normalizer) -> Tensor:
-    """What rewards are multiplied by, (1,): their discounted sums then have deviation 1."""
-    return (sums.variance + 1e-8).rsqrt()
+def scaled(reward: Tensor, sums: Normalizer, discount: float) -> Tensor:
+    """Rewards (T, N) of a size at which their discounted sums have deviation 1. `sums` counts these
+    in first, where they are finite, so that from the first iteration on the value has one size."""
+    new = discounted_sums(reward, discount)
+    if new.isfinite().all():
+        sums.update(new[..., None])
+    return reward * (sums.variance + 1e-8).rsqrt()
+
+
+# Values.
+
+
+def nearness(last: Tensor, horizon: int, discount: float) -> Tensor:
+    """What the next beginning weighs before each step and after the last one, (T + 1, N, 1), from
+    where episodes end (T, N): the discount to the power of the steps to the time limit.
+
+    For the value alone. Not knowing it, the value is surprised by every new beginning, each row by
+    another one: of the advantages of RL2 on `push` this was half of the variance.
+    """
+    step = torch.arange(len(last) + 1, device=last.device)[:, None]
+    ended = torch.where(last, step[1:], 0).cummax(0).values
+    began = torch.cat([torch.zeros_like(ended[:1]), ended])  # (T + 1, N)
+    return (discount ** (horizon - step + began).float())[..., None]
+
+
+def followed(trial: Trial) -> Tensor:
+    """The observations (T + 1, N, O) of a trial, after the last step too: where an episode ends
+    there, that of a new beginning in the same task, as at all other ends."""
+    after = torch.where(trial.last[-1][:, None], trial.obs[0], trial.next_obs[-1])
+    return torch.cat([trial.obs, after[None]])
 
 
 # Learning.
@@ -91,8 +119,7 @@ def judged(
     advantage = gae(
         reward, value[:-1], value[1:], terminated, terminated, config.discount, config.decay)
     target = advantage + value[:-1]
-    # Where an episode ends all rows are in for the same surprise: the value, which sees no clock,
-    # falls as they begin anew. What rows share at a time says nothing of the actions of any.
+    # What rows share at a time, luck with a hard start say, tells nothing of the actions of any.
     if advantage.shape[1] > 1:
         advantage = advantage - advantage.mean(1, keepdim=True)
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)

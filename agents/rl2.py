@@ -67,6 +67,7 @@ class Lived(NamedTuple):
     obs: Tensor  # (T, N, O) normalised
     inputs: Tensor  # (T, N, I) of the memory
     state: Tensor  # (T, N, S) of the memory before each step
+    nearness: Tensor  # (T, N, 1) of the next beginning, for the value
     action: Tensor
     log_likelihood: Tensor
     advantage: Tensor
@@ -91,7 +92,7 @@ class Rl2(Stateful):
         self.memory = self._memory(inputs, rng).to(device)
         mean = policy_mlp([shapes.obs + c.state, *hidden, shapes.action], rng)
         self.actor = ppo.Actor(mean, shapes.action, c.std).to(device)
-        self.critic = mlp([shapes.obs + c.state, *hidden, 1], rng, nn.Tanh).to(device)
+        self.critic = mlp([shapes.obs + c.state + 1, *hidden, 1], rng, nn.Tanh).to(device)
         parameters = [p for m in (self.memory, self.actor, self.critic) for p in m.parameters()]
         self.optimizer = torch.optim.Adam(parameters, c.rate, eps=1e-5, fused=True)
 
@@ -135,25 +136,25 @@ class Rl2(Stateful):
         lived = self._parts(self._lived(trial))
         rows = ppo.minibatches(lived.action.shape[1], c, rng)
         log = ppo.averaged([self._descend(lived, some) for some in rows])
-        sums = ppo.discounted_sums(trial.reward.to(self.device), c.discount)
-        if sums.isfinite().all() and trial.obs.isfinite().all():
+        # Only now: the policy has acted on what these were.
+        if trial.obs.isfinite().all() and trial.reward.isfinite().all():
             self.normalizer.update(trial.obs)
             self.rewards.update(trial.reward[..., None])
-            self.scale.update(sums[..., None])
         return log
 
     @torch.no_grad()
     def _lived(self, trial: Trial) -> Lived:
-        move = self.device
-        obs = torch.cat([trial.obs, trial.next_obs[-1:]]).to(move)
+        move, obs = self.device, ppo.followed(trial).to(self.device)
         reward, last, action = trial.reward.to(move), trial.last.to(move), trial.action.to(move)
         inputs = self._inputs(obs[:-1], action, reward, last)
         obs, state = self.normalizer(obs), self.memory.trial(inputs)
-        known = torch.cat([obs, state], -1)
-        value, reward = self.critic(known).squeeze(-1), reward * ppo.reward_scale(self.scale)
-        terminated, policy = trial.terminated.to(move), self.actor(known[:-1])
+        near = ppo.nearness(last, self.shapes.horizon, self.config.discount)
+        value = self.critic(torch.cat([obs, state, near], -1)).squeeze(-1)
+        policy = self.actor(torch.cat([obs[:-1], state[:-1]], -1))
+        terminated = trial.terminated.to(move)
+        reward = ppo.scaled(reward, self.scale, self.config.discount)
         judged = ppo.judged(action, reward, terminated, policy, value, self.config)
-        return Lived(obs[:-1], inputs, state[:-1], *judged)
+        return Lived(obs[:-1], inputs, state[:-1], near[:-1], *judged)
 
     def _parts(self, lived: Lived) -> Lived:
         """The same with `unroll` steps and more rows for a GRU; where that does not divide the
@@ -166,9 +167,9 @@ class Rl2(Stateful):
 
     def _descend(self, lived: Lived, rows: Tensor) -> ppo.Log:
         """One gradient step on the trials, or their parts, of some rows."""
-        obs, inputs, state, *judged = (x[:, rows] for x in lived)
+        obs, inputs, state, near, *judged = (x[:, rows] for x in lived)
         known = torch.cat([obs, self._states(inputs, state)], -1)
-        value = self.critic(known).squeeze(-1)
+        value = self.critic(torch.cat([known, near], -1)).squeeze(-1)
         loss, log = ppo.loss(self.actor(known), value, ppo.Judged(*judged), self.config)
         return log | ppo.descend(self.optimizer, loss, self.config.max_gradient)
 

@@ -90,9 +90,10 @@ class Varibad(Stateful):
             told = shapes.obs + shapes.action
             decoders["change"] = Decoder(c.latent, told, c.decoder_hidden, shapes.obs, rng)
         self.decoders = nn.ModuleDict(decoders).to(device)
-        actor = ppo.Actor(self._head(policy_mlp, shapes.action, rng), shapes.action, c.std)
-        self.actor = actor.to(device)
-        self.critic = self._head(partial(mlp, activation=nn.Tanh), 1, rng).to(device)
+        mean = self._head(policy_mlp, shapes.obs, shapes.action, rng)
+        self.actor = ppo.Actor(mean, shapes.action, c.std).to(device)
+        value = self._head(partial(mlp, activation=nn.Tanh), 1 + shapes.obs, 1, rng)
+        self.critic = value.to(device)
         acting = [*self.actor.parameters(), *self.critic.parameters()]
         knowing = [*self.encoder.parameters(), *self.decoders.parameters()]
         self.optimizer = torch.optim.Adam(acting, c.rate, eps=1e-5, fused=True)
@@ -103,13 +104,13 @@ class Varibad(Stateful):
         self.trials = Trials(length, width, c.buffer, device)
 
     def _head(
-        self, made: Callable[..., nn.Sequential], outputs: int, rng: torch.Generator
+        self, made: Callable[..., nn.Sequential], seen: int, outputs: int, rng: torch.Generator
     ) -> nn.Module:
-        """A network from observation and belief to a policy's mean, or to a value."""
-        c, obs, belief = self.config, self.shapes.obs, 2 * self.config.latent
+        """A network from what is seen, and the belief, to a policy's mean, or to a value."""
+        c, belief = self.config, 2 * self.config.latent
         if not c.hypernetwork:
-            return made([obs + belief, *[c.hidden] * c.layers, outputs], rng)
-        base = made([obs, *[c.hypernetwork] * c.layers, outputs], rng)
+            return made([seen + belief, *[c.hidden] * c.layers, outputs], rng)
+        base = made([seen, *[c.hypernetwork] * c.layers, outputs], rng)
         return HyperNetwork(base, belief, c.task_embedding, rng)
 
     # Acting.
@@ -133,7 +134,7 @@ class Varibad(Stateful):
         return Belief(state, *self.encoder(state))
 
     def _known(self, obs: Tensor, belief: Belief) -> Tensor:
-        """What policy and value see (..., O + 2 L)."""
+        """What the policy sees (..., O + 2 L)."""
         return torch.cat([self.normalizer(obs), belief.mean, belief.log_variance], -1)
 
     def _packed(self, steps: Steps | Trial) -> Tensor:
@@ -168,19 +169,22 @@ class Varibad(Stateful):
 
     @torch.no_grad()
     def _lived(self, trial: Trial) -> tuple[Tensor, ppo.Judged]:
-        """What policy and value saw (T, N, O + 2 L) of a trial, and what came of it. The belief is
-        given to them: no loss of theirs moves the encoder."""
-        obs = torch.cat([trial.obs, trial.next_obs[-1:]]).to(self.device)
-        known = self._known(obs, self._beliefs(self._read(self._packed(trial))))
-        reward = trial.reward.to(self.device) * ppo.reward_scale(self.scale)
-        value, policy = self.critic(known).squeeze(-1), self.actor(known[:-1])
+        """What the value saw (T, N, 1 + O + 2 L) of a trial, of which the policy sees all but the
+        first number, and what came of it. The belief is given to them: no loss of theirs moves the
+        encoder."""
+        obs, last = ppo.followed(trial).to(self.device), trial.last.to(self.device)
+        near = ppo.nearness(last, self.shapes.horizon, self.config.discount)
+        beliefs = self._beliefs(self._read(self._packed(trial)))
+        known = torch.cat([near, self._known(obs, beliefs)], -1)
+        reward = ppo.scaled(trial.reward.to(self.device), self.scale, self.config.discount)
+        value, policy = self.critic(known).squeeze(-1), self.actor(known[:-1, :, 1:])
         action, terminated = trial.action.to(self.device), trial.terminated.to(self.device)
         return known[:-1], ppo.judged(action, reward, terminated, policy, value, self.config)
 
     def _improve(self, known: Tensor, lived: ppo.Judged, rows: Tensor) -> ppo.Log:
         """One gradient step of policy and value on the trials of some rows."""
         known, some = known[:, rows], ppo.Judged(*(x[:, rows] for x in lived))
-        value, policy = self.critic(known).squeeze(-1), self.actor(known)
+        value, policy = self.critic(known).squeeze(-1), self.actor(known[..., 1:])
         loss, log = ppo.loss(policy, value, some, self.config)
         return log | ppo.descend(self.optimizer, loss, self.config.max_gradient)
 
@@ -193,7 +197,6 @@ class Varibad(Stateful):
         self.normalizer.update(obs)
         self.rewards.update(reward)
         self.changes.update(next_obs - obs)
-        self.scale.update(ppo.discounted_sums(reward.squeeze(-1), self.config.discount)[..., None])
         self.trials.add(packed)
 
     def _predict(self, rng: torch.Generator) -> ppo.Log:

@@ -9,7 +9,8 @@ from test_agents import Line, lived, tiny
 
 from metarl.agent import Shapes
 from metarl.agents import ppo
-from metarl.agents.ppo import discounted_sums, log_likelihood, reward_scale
+from metarl.agents.networks import Normalizer
+from metarl.agents.ppo import discounted_sums, log_likelihood, nearness, scaled
 from metarl.agents.rl2 import Config, Rl2
 from metarl.collect import Tasks, collect
 from metarl.evaluate import evaluate
@@ -63,7 +64,24 @@ def test_returns_run_across_time_limits_but_not_across_a_fall(
     found = agent._lived(trial)
     target = found.target if name == "rl2" else found[1].target
     expected = [*first, 0.0625, 0.125, 0.25, 0.5, 1.0]
-    assert target[:, 0].tolist() == pytest.approx(expected, rel=1e-5)
+    assert (target[:, 0] / target[-1, 0]).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_value_is_told_how_near_the_next_beginning_is() -> None:
+    # Episodes of 3 steps, discount 0.5. The second row falls in its first step.
+    last = torch.tensor([[False, True], [False, False], [True, False], [False, True]])
+    assert nearness(last, 3, 0.5)[..., 0].T.tolist() == [
+        [0.125, 0.25, 0.5, 0.125, 0.25], [0.125, 0.125, 0.25, 0.5, 0.125]]
+
+
+def test_after_a_trial_that_ends_with_an_episode_comes_another_beginning() -> None:
+    trial = lived(tiny("rl2"))
+    assert trial.last[-1].all()
+    trial.last[-1, 1] = False  # the trial cuts this row's episode off
+    found = ppo.followed(trial)
+    assert torch.equal(found[:-1], trial.obs)
+    assert torch.equal(found[-1, 0], trial.obs[0, 0])
+    assert torch.equal(found[-1, 1], trial.next_obs[-1, 1])
 
 
 def test_the_likelihood_is_that_of_torch() -> None:
@@ -112,11 +130,14 @@ def test_the_entropy_bonus_holds_noise_up_and_does_not_raise_it_above_what_it_wa
 
 
 def test_rewards_are_scaled_by_the_deviation_of_their_discounted_sums() -> None:
-    # 1, 1 with discount 0.5 sums up to 1 and 1.5; a thousand times the rewards, the same targets.
-    agent = Rl2(Config(discount=0.5), SHAPES, 0, torch.device("cpu"))
+    # 1, 1 with discount 0.5 sums up to 1 and 1.5, of deviation 0.25; at once, and at any size.
     assert discounted_sums(torch.ones(2, 1), 0.5).flatten().tolist() == [1.0, 1.5]
-    agent.scale.update(1000 * torch.randn(50, 1, generator=torch.Generator().manual_seed(0)))
-    assert reward_scale(agent.scale).item() == pytest.approx(1e-3, rel=0.3)
+    for size in (1, 1000):
+        found = scaled(torch.full((2, 1), float(size)), Normalizer(1), 0.5)
+        assert found.flatten().tolist() == pytest.approx([4.0, 4.0], rel=1e-4)
+    counted = Normalizer(1)
+    scaled(torch.tensor([[torch.nan], [1.0]]), counted, 0.5)
+    assert counted.count == 0  # what is not finite leaves no trace
 
 
 def test_the_memory_reads_small_differences_between_large_rewards() -> None:
