@@ -48,6 +48,7 @@ class Config:
     rollouts: int = 20  # rows per task, whose episodes an inner step learns from
     inner_steps: int = 1  # gradient steps that the outer one looks through; each has own rollouts
     inner_rate: float = 0.1  # step size of the inner gradient step
+    inner_decay: float = 1.0  # factor on that size from each inner step to the next
     first_order: bool = False  # FOMAML: drop the second derivatives
     head_only: bool = False  # ANIL: only the last layer and the deviation take inner steps
     learned_rates: bool = False  # Meta-SGD: each weight learns its inner step size
@@ -83,10 +84,10 @@ def initialisation(meta: Weights, tasks: int) -> Weights:
     return stacked({n: w for n, w in meta.items() if not n.startswith("rate/")}, tasks)
 
 
-def rates(config: Config, meta: Weights) -> Rates:
-    """The inner step size of each weight that adapts."""
-    learned = under("rate", meta)
-    return learned or dict.fromkeys(_adapting(config, meta), config.inner_rate)
+def rates(config: Config, meta: Weights, taken: int) -> Rates:
+    """The size of an inner step, after so many others, for each weight that adapts."""
+    first = under("rate", meta) or dict.fromkeys(_adapting(config, meta), config.inner_rate)
+    return {name: config.inner_decay**taken * size for name, size in first.items()}
 
 
 def _adapting(config: Config, weights: Weights) -> list[str]:
@@ -139,11 +140,11 @@ def replayed(
 ) -> list[Weights]:
     """Each task's weights (M, ...) before the first round and after an inner step on each. With the
     policies that `acted` in the rounds, the inner objective is ProMP's ratio."""
-    weights, sizes = initialisation(meta, len(rounds[0].obs)), rates(config, meta)
+    weights = initialisation(meta, len(rounds[0].obs))
     lived = [weights]
     for i, each in enumerate(rounds):
         loss = partial(ratio_loss, each, acted[i]) if acted else partial(inner_loss, each)
-        weights = adapted(weights, loss, sizes, config.first_order)
+        weights = adapted(weights, loss, rates(config, meta, i), config.first_order)
         lived.append(weights)
     return lived
 

@@ -61,6 +61,7 @@ class Belief(NamedTuple):
     """Each task's own weights, and what its rows have lived since these last changed."""
 
     weights: Weights  # (M, ...) each
+    taken: int = 0  # inner steps, of all tasks alike
     pending: tuple[Steps, ...] = ()  # (N, ...) each
 
 
@@ -101,12 +102,11 @@ class Maml:
         what was lived there."""
         pending = (*belief.pending, step)
         if len(pending) < self.horizon:
-            return Belief(belief.weights, pending)
+            return belief._replace(pending=pending)
         parts = [torch.stack([getattr(s, name) for s in pending]) for name in LIVED]
         with torch.no_grad():
             lived = round_of(self.config, _tasks(belief), *parts)
-            sizes = rates(self.config, self.meta)
-            return Belief(adapted(belief.weights, partial(inner_loss, lived), sizes))
+            return self._adapted(belief, lived)
 
     def imitate(self, belief: Belief, lived: Steps) -> Belief:
         """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
@@ -116,9 +116,13 @@ class Maml:
         demonstrated = Round(lived.obs[None], lived.action[None].clamp(-1, 1), every.float(), every,
                              every.float())
         with torch.no_grad():
-            weights = adapted(belief.weights, partial(inner_loss, demonstrated),
-                              rates(self.config, self.meta))
-        return belief._replace(weights=weights)
+            return self._adapted(belief, demonstrated)
+
+    def _adapted(self, belief: Belief, lived: Round) -> Belief:
+        """The belief after an inner step."""
+        sizes = rates(self.config, self.meta, belief.taken)
+        weights = adapted(belief.weights, partial(inner_loss, lived), sizes)
+        return Belief(weights, belief.taken + 1)
 
     # Learning.
 
@@ -161,12 +165,14 @@ class Maml:
         """The adapted weights. Raises ValueError within a round."""
         if belief.pending:
             raise ValueError("MAML stores a belief only after whole rounds of H control steps")
-        return {name: w.contiguous() for name, w in belief.weights.items()}
+        weights = {name: w.contiguous() for name, w in belief.weights.items()}
+        return weights | {"taken": torch.tensor(belief.taken)}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:
         """The belief that `pack` stored."""
         names = initialisation(self.meta, 1)
-        return Belief({name: tensors[name].to(self.device) for name in names})
+        weights = {name: tensors[name].to(self.device) for name in names}
+        return Belief(weights, int(tensors["taken"]))
 
 
 def _tasks(belief: Belief) -> int:

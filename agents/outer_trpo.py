@@ -2,7 +2,9 @@
 adapted policies measures distance, no longer than a bound on it allows.
 
 Schulman et al., "Trust Region Policy Optimization" (ICML 2015). Difference: the curvature of the
-trust region is that of some rollouts of each task, while its bound is checked on all of them.
+trust region is that of some rollouts of each task, while its bound is checked on all of them. With
+`whole_inner` these are the last round's alone, after inner steps on all rollouts, as the gradient
+looks through: trained agents' steps then gain twice as much within the same bound.
 """
 
 import math
@@ -25,7 +27,10 @@ def trpo(
     """One natural gradient step that keeps the bound, or none."""
     gain, gradient, old = outer_gradient(config, meta, rounds)
     share = config.curvature_rollouts / (config.tasks * config.rollouts)
-    product = curvature(config, meta, _share(rounds, share))
+    inner, last = rounds[:-1], rounds[-1:]
+    if not config.whole_inner:
+        inner = _share(inner, share)
+    product = curvature(config, meta, [*inner, *_share(last, share)])
     step = natural_step(gradient, product, config.kl, config.conjugate_steps)
     taken, after, kl = None, gain, 0.0
     finite = math.isfinite(gain) and bool(gradient.isfinite().all() and step.isfinite().all())
@@ -95,5 +100,7 @@ def line_search(
 
 def _share(rounds: list[Round], share: float) -> list[Round]:
     """The first samples of each task, all at most: they lie replica by replica."""
-    samples = max(1, round(share * rounds[0].obs.shape[1]))
-    return [Round(*(x[:, :samples] for x in lived)) for lived in rounds]
+    def some(x: Tensor) -> Tensor:
+        return x[:, : max(1, round(share * x.shape[1]))]
+
+    return [Round(*(some(x) for x in lived)) for lived in rounds]

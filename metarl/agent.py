@@ -21,7 +21,7 @@ from metarl.errors import UserError
 from metarl.randomness import Draws
 from metarl.trial import Steps, Trial
 
-_SHARES = ("discount", "decay", "target_rate", "backtrack")
+_SHARES = ("discount", "decay", "inner_decay", "target_rate", "backtrack")
 _MAY_BE_ZERO = ("explore", "factor_rank", "layers", "encoder_layers", "unroll")
 
 

@@ -12,7 +12,15 @@ from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as torch_kl
 
 from metarl.agent import Shapes
-from metarl.agents.inner import Round, adapted, last_policy, replayed, rounds_of, surrogate
+from metarl.agents.inner import (
+    Round,
+    adapted,
+    last_policy,
+    rates,
+    replayed,
+    rounds_of,
+    surrogate,
+)
 from metarl.agents.maml import Belief, Config, Maml
 from metarl.agents.outer_trpo import curvature, line_search, outer_gradient
 from metarl.agents.stacked import (
@@ -195,11 +203,12 @@ def test_the_curvature_is_the_hessian_of_the_divergence_between_adapted_policies
     assert torch.allclose(product, hessian @ vector + 0.5 * vector, atol=1e-6)
 
 
-@pytest.mark.parametrize(("asked", "samples"), [(3, 15), (4, 20), (100, 40)])
+@pytest.mark.parametrize(("asked", "whole", "samples"), [
+    (3, False, [15, 15]), (4, False, [20, 20]), (100, False, [40, 40]), (3, True, [40, 15])])
 def test_the_curvature_is_that_of_so_many_rollouts_of_all_tasks(
-    monkeypatch: pytest.MonkeyPatch, asked: int, samples: int
+    monkeypatch: pytest.MonkeyPatch, asked: int, whole: bool, samples: list[int]
 ) -> None:
-    """2 tasks with 4 rollouts of 10 steps each."""
+    """2 tasks with 4 rollouts of 10 steps each; `whole`, adapted by all of these."""
     seen: list[int] = []
 
     def noted(config: Config, meta: Weights, rounds: list[Round]) -> Callable[[Tensor], Tensor]:
@@ -207,9 +216,23 @@ def test_the_curvature_is_that_of_so_many_rollouts_of_all_tasks(
         return curvature(config, meta, rounds)
 
     monkeypatch.setattr("metarl.agents.outer_trpo.curvature", noted)
-    maml = agent(rollouts=4, curvature_rollouts=asked)
+    maml = agent(rollouts=4, curvature_rollouts=asked, whole_inner=whole)
     maml.learn(live(maml)[0], 0, 0)
-    assert seen == [samples, samples]
+    assert seen == samples
+
+
+def test_inner_steps_shrink_by_the_decay_in_training_and_in_use():
+    maml = agent(inner_rate=0.2, inner_decay=0.5)
+    assert [set(rates(maml.config, maml.meta, taken).values()) for taken in range(3)] == [
+        {0.2}, {0.1}, {0.05}]
+    # In use, what two rounds lead to is what the outer step looks through.
+    trial, _ = live(maml)
+    rounds, inferred = rounds_in(maml, trial), beliefs(maml, trial)[-1]
+    assert inferred.taken == len(rounds) == 2
+    for name, weight in replayed(maml.config, maml.meta, rounds)[-1].items():
+        assert torch.allclose(inferred.weights[name], weight, atol=1e-6)
+    kept = maml.unpack(maml.pack(inferred))
+    assert kept.taken == 2
 
 
 def test_likelihoods_and_divergences_are_those_of_torch():
