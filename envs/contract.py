@@ -8,6 +8,7 @@ from metarl.envs import contract_faces, contract_tasks, contract_worlds
 from metarl.envs.contract_tasks import Unchecked
 from metarl.envs.family import Family
 from metarl.errors import UserError
+from metarl.plugins import own_line
 
 _CHECKS = (*contract_tasks.CHECKS, *contract_worlds.CHECKS, *contract_faces.CHECKS)
 
@@ -34,6 +35,7 @@ def verdicts(family: Family) -> Iterator[Verdict]:
             yield Verdict(claim, str(error))
         except Exception as error:  # a stranger's code may raise anything
             last = inspect.trace()[-1]
-            yield Verdict(claim, f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})")
+            place = own_line(error) or f"{last.filename}:{last.lineno}"
+            yield Verdict(claim, f"{type(error).__name__}: {error} ({place})")
         else:
             yield Verdict(claim)

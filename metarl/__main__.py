@@ -6,12 +6,10 @@ Nothing heavy is imported here, so that `metarl --help` answers at once.
 import importlib
 import os
 import sys
-import sysconfig
-import traceback
-from pathlib import Path
 
 from metarl import __version__
 from metarl.errors import UserError, unknown
+from metarl.plugins import own_line
 
 # verb -> what it does, in one line; its module is metarl.cli.<verb>
 VERBS = {
@@ -99,25 +97,11 @@ def _complain(error: Exception) -> int:
         print(f"metarl: {text}; nothing that was saved before is lost", file=sys.stderr)
         return 1
     told = f"{type(error).__name__}: {text}"
-    place = _outside(error)
+    place = own_line(error)
     print(f"metarl: {told} (in {place}); --debug shows all" if place else
           f"metarl: unexpected {told}; --debug shows where; this is a bug in metarl",
           file=sys.stderr)
     return 1
-
-
-def _outside(error: Exception) -> str:
-    """The innermost line of code on the way to an error that is neither metarl's nor installed, as
-    `mine.py:12`: a family's, an agent's or an arm's of the user's own. "" where there is none."""
-    paths = sysconfig.get_paths()
-    known = [Path(paths[name]).resolve() for name in ("stdlib", "purelib", "platlib")]
-    # In a checkout envs and agents are links.
-    known += [(Path(__file__).parent / part).resolve() for part in ("", "envs", "agents")]
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = Path(frame.filename).resolve()
-        if file.is_file() and not any(file.is_relative_to(root) for root in known):
-            return f"{frame.filename}:{frame.lineno}"
-    return ""
 
 
 if __name__ == "__main__":

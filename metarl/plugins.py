@@ -3,6 +3,9 @@
 import importlib
 import os
 import sys
+import sysconfig
+import traceback
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,3 +41,17 @@ def allowing(*names: str) -> list[str]:
     none where nothing is named so."""
     found = [name for name in names if ":" in name]
     return ["--plugin", *found] if found else []
+
+
+def own_line(error: Exception) -> str:
+    """The innermost line of code on the way to an error that is neither metarl's nor installed, as
+    `mine.py:12`: a family's, an agent's or an arm's of the user's own. "" where there is none."""
+    paths = sysconfig.get_paths()
+    known = [Path(paths[name]).resolve() for name in ("stdlib", "purelib", "platlib")]
+    # In a checkout envs and agents are links.
+    known += [(Path(__file__).parent / part).resolve() for part in ("", "envs", "agents")]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename).resolve()
+        if file.is_file() and not any(file.is_relative_to(root) for root in known):
+            return f"{frame.filename}:{frame.lineno}"
+    return ""

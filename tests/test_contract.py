@@ -9,6 +9,7 @@ import pytest
 
 from metarl import api
 from metarl.__main__ import main
+from metarl.cli.common import show, table
 from metarl.envs import FAMILIES
 from metarl.envs.contract import verdicts
 from metarl.envs.family import Family
@@ -83,3 +84,30 @@ def test_check_tells_what_holds_and_what_fails(
     assert main(["check", "shy:Shy"]) == 1
     out = capsys.readouterr().out
     assert "FAILS" in out and "`reward` gives (4, 1)" in out and "checks fail" in out
+
+
+def test_a_slip_that_breaks_many_claims_is_told_in_full_once_by_the_users_own_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slippery.py").write_text(
+        "import mujoco\n"
+        "from metarl.envs.cheetah_vel import CheetahVel\n"
+        "class Boom(CheetahVel):\n"
+        "    def spec(self):\n"
+        "        return mujoco.MjSpec.from_string('<mujoco><sise/>\\n</mujoco>')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["check", "slippery:Boom"]) == 1
+    reasons = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" ")]
+    assert sum(f"({tmp_path}/slippery.py:5)" in line for line in reasons) == 1
+    assert reasons.count("       for a reason above") > 5
+
+
+def test_words_of_the_users_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = table("mine:boom:", "distance [m]")
+    shown.add_row("[red]", "1")
+    show(shown)
+    show("mine:boom: 1 of 20 checks fail")
+    said = capsys.readouterr().out
+    assert said.count("mine:boom:") == 2 and "distance [m]" in said and "[red]" in said

@@ -26,6 +26,7 @@ from metarl.run import DEFAULT_ROOT
 T = TypeVar("T")
 # tyro makes one line of each paragraph of a description: it gets this word in place of it.
 _PLACE = "DESCRIPTION"
+_REASON = 600  # letters of a reason: MuJoCo's bindings print whole objects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,20 +182,27 @@ class Judged(Protocol):
 
 
 def show_verdicts(found: Iterable[Judged]) -> None:
-    """What a contract's checks found: a line for each claim, and the reason where it fails."""
+    """What a contract's checks found: a line for each claim, and the reason where it fails; one
+    that breaks many of them is told in full once."""
+    told = set[str]()
     for verdict in found:
         mark = "FAILS" if verdict.problem else "--" if verdict.unchecked else "ok"
         show(f"{mark:5}  {verdict.claim}")
-        if verdict.problem or verdict.unchecked:
-            show(f"       {verdict.problem or 'not checked: ' + verdict.unchecked}")
+        reason = " ".join((verdict.problem or verdict.unchecked).split())
+        if reason:
+            short = textwrap.shorten(reason, _REASON, placeholder=" ...")
+            again = "for a reason above" if reason in told else short
+            show(f"       {'' if verdict.problem else 'not checked: '}{again}")
+            told.add(reason)
 
 
 def show(content: Any) -> None:
     """A table or a text on standard output; long words are not broken."""
     # A pipe has no width, and a table squeezed into 80 columns would lose its ends there.
     width = None if sys.stdout.isatty() else 160
-    Console(file=sys.stdout, width=width).print(
-        content, markup=False, highlight=False, soft_wrap=isinstance(content, str)
+    # Else `mine:Boom:` is a picture of an explosion, and a name in brackets is a style.
+    Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False).print(
+        content, soft_wrap=isinstance(content, str)
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from metarl.errors import UserError
+from metarl.plugins import own_line
 from metarl.robot.arm import ArmAdapter
 from metarl.testing.conformance_parts import WIRE_FAULTS, Factory, Inject, Unchecked
 from metarl.testing.conformance_rules import RULES, wire
@@ -59,7 +60,7 @@ def judge(check: Check, factory: Factory, faults: Inject | None = None) -> Verdi
         return Verdict(check.name, check.claim, f"{type(error).__name__}: {error}")
     except Exception as error:  # a stranger's code may raise anything
         last = inspect.trace()[-1]
-        where = f"{last.filename}:{last.lineno}"
+        where = own_line(error) or f"{last.filename}:{last.lineno}"
         return Verdict(check.name, check.claim, f"{type(error).__name__}: {error} ({where})")
     return Verdict(check.name, check.claim)
 
