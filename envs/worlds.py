@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Shapes
+from metarl.envs import form
 from metarl.envs.arrays import Array
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import Family, Frame, Random, default_task
@@ -97,11 +98,14 @@ class Worlds:
         self._step += rows
         self.frame = after = self.engine.frame()
         next_obs = self._look()
-        reward = self.family.reward(before, exact, after, self._task).astype(np.float32)
+        reward = form.rows(self.family, "reward", self.family.reward(
+            before, exact, after, self._task), self.rows, 1)
         if mask is not None or failed.any():
             valid = rows & ~failed
             next_obs = torch.where(torch.from_numpy(valid)[:, None], next_obs, obs)
             reward[~valid] = 0.0
+        form.check_finite(self.family, "reward", reward)
+        form.check_finite(self.family, "observe", next_obs.numpy())
         if self.family.hold:
             holds = self.family.holds(after, self._task) & ~failed
             self._held = np.where(rows, (self._held + 1) * holds, self._held)
@@ -123,7 +127,8 @@ class Worlds:
 
     def _look(self) -> Tensor:
         """What the policy is told of the frame: (N, O)."""
-        return torch.from_numpy(self.family.observe(self.frame).astype(np.float32))
+        seen = self.family.observe(self.frame)
+        return torch.from_numpy(form.rows(self.family, "observe", seen, self.rows, 2))
 
     def _control(self, frame: Frame, action: Array) -> Array:
         """What the actuators get of an action, as shares of their ranges: (N, U)."""

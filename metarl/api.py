@@ -21,6 +21,7 @@ from metarl.curriculum import Curriculum
 from metarl.envs import FAMILIES, described
 from metarl.envs.expert import Expert
 from metarl.envs.family import Family, default_task, sample_tasks
+from metarl.envs.form import check_form
 from metarl.envs.mjcf import Files
 from metarl.envs.sim2real import Sim2Real, make_worlds
 from metarl.errors import DamagedFile, UserError, unknown
@@ -198,6 +199,7 @@ def family_class(name: str, plugins: Collection[str] = ()) -> Any:
     if not (isinstance(found, type) and is_dataclass(found) and hasattr(found, "parameters")):
         raise UserError(f"{name} is no family; it must be a frozen dataclass that derives from "
                         "metarl.envs.family.Family")
+    check_form(found, name)
     return found
 
 

@@ -1,0 +1,102 @@
+"""A slip in a family of one's own is told by what is missing, before anything is trained."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.envs import FAMILIES
+from metarl.envs.cheetah_vel import CheetahVel
+from metarl.envs.family import Family, Parameter
+from metarl.envs.form import check_form
+from metarl.envs.worlds import Worlds
+from metarl.errors import UserError
+
+_GOAL = Parameter("goal", "m", "where to go", (-1.0, 1.0), physics=False)
+
+
+def family_with(**changed: Any) -> type[Family]:
+    """A family that is sound but for what is changed; None takes a member away."""
+    sound = {name: getattr(CheetahVel, name) for name in (
+        "name", "parameters", "control_step", "horizon", "spec", "reset", "observe", "reward")}
+    members = {name: value for name, value in (sound | changed).items() if value is not None}
+    return type("Mine", (Family,), members)
+
+
+@pytest.mark.parametrize(("changed", "told"), [
+    ({"observe": None}, "mine:Mine has no observe; write def observe(self, frame)"),
+    ({"reward": None, "rewards": CheetahVel.reward}, "did you mean rewards to be it?"),
+    ({"name": None}, "mine:Mine has no name"),
+    ({"observe": lambda self, frame, task: frame.qpos},
+     "observe takes (self, frame, task); it must take (self, frame)"),
+    ({"outcome": lambda self, frame: {}},
+     "outcome takes (self, frame); it must take (self, frame, task)"),
+    ({"parameters": _GOAL}, "parameters must be a tuple of Parameter"),
+    ({"parameters": ()}, "with at least one"),
+    ({"parameters": (Parameter("mass", "kg", "its mass", (2.0, 0.5)),)},
+     "train of mass is (2.0, 0.5); it must be (low, high)"),
+    ({"parameters": (Parameter("mass", "kg", "its mass", (0.5, 2.0), (2.0, 3.0)),)},  # pyright: ignore
+     "ood of mass is 2.0; it must be ranges, as in ((low, high),)"),
+    ({"horizon": 40.0}, "horizon is 40.0; it must be a whole number of control steps"),
+    ({"control_step": -0.05}, "control_step is -0.05; it must be a number of seconds, above 0"),
+])
+def test_what_a_family_lacks_is_told(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as refused:
+        check_form(family_with(**changed), "mine:Mine")
+    assert told in str(refused.value)
+
+
+def test_every_family_has_the_form() -> None:
+    check_form(family_with(), "mine:Mine")
+    check_form(family_with(observe=lambda self, frame, noisy=False: frame.qpos), "mine:Mine")
+    narrow = Parameter("mass", "kg", "its mass", (np.float32(1), np.int64(2)))  # pyright: ignore
+    check_form(family_with(parameters=[narrow]), "mine:Mine")
+    for name, cls in FAMILIES.items():
+        check_form(cls, name)
+
+
+@pytest.mark.parametrize(("observe", "told"), [
+    (lambda qpos: torch.as_tensor(qpos), "`observe` gives a torch.Tensor (2, 9) for 2 rows; "
+                                         "it must be (2, O) of numpy"),
+    (lambda qpos: None, "`observe` gives None for 2 rows"),
+    (lambda qpos: qpos[0], "`observe` gives (9,) for 2 rows; it must be (2, O)"),
+])
+def test_an_observation_that_is_none_is_told(observe: Callable[..., Any], told: str) -> None:
+    class Mine(CheetahVel):
+        def observe(self, frame: Any) -> Any:
+            return observe(frame.qpos)
+
+    with pytest.raises(UserError) as refused:
+        Worlds(Mine(), 2, threads=1)
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(("reward", "told"), [
+    (lambda task: task, "`reward` gives (2, 1) for 2 rows; it must be (2,)"),
+    (lambda task: float(task.sum()), "`reward` gives a float for 2 rows"),
+    (lambda task: np.array([1.0, np.nan]), "`reward` gives what is not finite in row 1"),
+])
+def test_a_reward_that_no_agent_could_learn_from_is_told(
+    reward: Callable[..., Any], told: str
+) -> None:
+    class Mine(CheetahVel):
+        def reward(self, before: Any, action: Any, after: Any, task: Any) -> Any:
+            return reward(task)
+
+    worlds = Worlds(Mine(), 2, threads=1)
+    with pytest.raises(UserError) as refused:
+        worlds.step(torch.zeros(2, 6))
+    assert told in str(refused.value)
+
+
+def test_a_row_that_diverges_may_have_any_reward() -> None:
+    class Mine(CheetahVel):
+        def reward(self, before: Any, action: Any, after: Any, task: Any) -> Any:
+            return after.qvel.sum(1)
+
+    worlds = Worlds(Mine(), 2, threads=1)
+    worlds.engine._qvel[1] = torch.inf
+    steps = worlds.step(torch.zeros(2, 6))
+    assert worlds.diverged.tolist() == [False, True] and steps.reward[1] == 0
