@@ -66,6 +66,7 @@ _ELEMENTS = frozenset(_NAMES.split())
 _FOLDERS = ("meshdir", "texturedir", "assetdir")  # attributes of <compiler>
 _FILE = re.compile(r"file\w*")  # attributes that name a file
 _ENDINGS = {"mesh": (".stl", ".obj"), "hfield": (".png",), "texture": (".png",)}
+_REFUSED = "exit code 1: "  # how the words of a MuJoCo that lives begin
 _FLATTEN = "write it as one file first: mujoco.MjSpec.from_file('it.xml').to_xml()"
 
 
@@ -82,11 +83,14 @@ def load(path: Path) -> Files:
             raise UserError(f"{path}: {name} leads out of the model's folder")
         return read(file, LIMITS.bytes)
 
-    return judged(read(path, LIMITS.text), below, str(path))
+    return judged(read(path, LIMITS.text), below, str(path), own=True)
 
 
-def judged(text: bytes, reader: Reader, name: str, limits: Limits = LIMITS) -> Files:
-    """The MJCF `text`, written anew, and the files that it names. `name` is what errors call it.
+def judged(
+    text: bytes, reader: Reader, name: str, limits: Limits = LIMITS, own: bool = False
+) -> Files:
+    """The MJCF `text`, written anew, and the files that it names. `name` is what errors call it;
+    of a user's `own` model they tell what MuJoCo says.
 
     Raises UserError in one line for anything that is not accepted.
     """
@@ -95,12 +99,29 @@ def judged(text: bytes, reader: Reader, name: str, limits: Limits = LIMITS) -> F
     assets = _gather(root, reader, name, limits)
     files = {MODEL: ElementTree.tostring(root, encoding="utf-8"), **assets}
     if said := _compile_alone(tuple(files.items()), limits):
-        # One error for all that can go wrong; its cause is for the eyes of --debug alone.
+        if own and (why := _words(said, files[MODEL].decode())):
+            raise UserError(f"{name}: MuJoCo does not compile this model: {why}")
+        # One error for all that can go wrong in a stranger's; its cause is for --debug alone.
         raise UserError(
             f"{name}: MuJoCo does not compile this model, or not within {limits.seconds} s and "
             f"{limits.memory / 2**30:.3g} GiB; --debug shows its own words"
         ) from RuntimeError(said)
     return files
+
+
+def _words(said: str, text: str) -> str:
+    """What MuJoCo says of a model, in one line; "" where it died or took too much. The lines that
+    it counts are those of the text written anew: they are shown in place of their numbers."""
+    lines = text.splitlines()
+
+    def shown(found: re.Match[str]) -> str:
+        number = int(found[1])
+        return f", in {lines[number - 1].strip()[:120]}" if 0 < number <= len(lines) else ""
+
+    if not said.startswith(_REFUSED):
+        return ""
+    words = re.sub(r",? line (\d+)\b", shown, said.removeprefix(_REFUSED))
+    return " ".join("".join(c if c.isprintable() else " " for c in words).split())[:400]
 
 
 def spec_of(files: Files) -> mujoco.MjSpec:

@@ -229,3 +229,16 @@ def compile_apart(body: str, assets: dict[str, bytes]) -> int:
         input=header.encode() + b"".join(parts.values()), capture_output=True,
         env={**os.environ, "MUJOCO_GL": "disable"}, check=False,
     ).returncode
+
+
+def test_of_a_users_own_model_mujocos_words_are_told_with_what_they_are_about(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "arm.xml"
+    file.write_text('<mujoco>\n<!-- written\n anew -->\n<worldbody>\n<geom name="hand"\n'
+                    ' sise="1"/>\n</worldbody></mujoco>')
+    with pytest.raises(UserError) as refused:
+        mjcf.load(file)
+    assert str(refused.value) == (
+        f"{file}: MuJoCo does not compile this model: XML Error: Schema violation: unrecognized "
+        "attribute: 'sise' Element 'geom', in <geom name=\"hand\" sise=\"1\" />")
