@@ -45,6 +45,9 @@ def test_the_example_family_trains_from_the_command_line(written, capsys):
     heavy = sample_tasks(family, "ood", 1)[0]
     model = BatchEngine(family, 1, threads=1).compile(heavy)
     assert torch.isclose(torch.tensor(model.body("cart").mass[0]).double(), heavy[1])
+    # Its films show all that can happen: the goals at both ends of the range, and the cart.
+    assert model.ncam == 1 and model.nlight == 1
+    assert family.marks({"goal": -1.0, "mass": 1.0}) == {"goal": (-1.0, 0, 0.15)}
 
 
 def test_the_example_agent_does_all_that_an_agent_can(written, capsys):
