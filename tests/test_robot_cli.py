@@ -20,7 +20,9 @@ from metarl.cli.robot_link import (
     words_to_options,
 )
 from metarl.cli.robot_run import authority
-from metarl.envs.family import named_task, sample_tasks
+from metarl.envs.cheetah_vel import CheetahVel
+from metarl.envs.family import Family, default_task, named_task, sample_tasks
+from metarl.envs.lift import Lift
 from metarl.envs.reach import Reach
 from metarl.errors import DamagedFile, UserError
 from metarl.policy import Policy
@@ -34,7 +36,7 @@ from metarl.robot.preflight import look, look_at_delays, refuse_failures
 from metarl.robot.session import ACTIVE, ADAPTED, CARD, Plan, demote, in_charge
 from metarl.robot.worlds import Authority, NeedsHuman
 from metarl.testing.body import Body
-from metarl.testing.direct import Direct
+from metarl.testing.direct import Direct, rehearsal
 
 POLICY = Path(__file__).parent / "policies" / "reach_fr3"
 
@@ -268,3 +270,11 @@ def test_a_log_is_never_written_over(tmp_path: Path) -> None:
     assert [*messages(tmp_path / "log.mcap")] == [("step", {"t": 1.0, "value": None})]
     with pytest.raises(UserError, match="exists"):
         Recorder(tmp_path / "log.mcap")
+
+
+@pytest.mark.parametrize(("family", "drives"), [
+    (CheetahVel(), "bthigh, "), (Lift(), "joint1, .*joint7, opening; "),
+])
+def test_a_family_whose_arm_has_no_twin_is_not_rehearsed(family: Family, drives: str) -> None:
+    with pytest.raises(ArmError, match=f"cannot be rehearsed: its actuators drive {drives}"):
+        rehearsal(family, default_task(family)[None], Authority(1.0))

@@ -9,9 +9,11 @@ judging a policy in a twin, for tests and benchmarks; never for a real arm.
 from collections import deque
 from collections.abc import Callable
 
+import mujoco
 import numpy as np
 from torch import Tensor
 
+from metarl.envs.arms import ARMS, ArmName
 from metarl.envs.family import Family, named_task
 from metarl.robot.arm import (
     ArmError,
@@ -173,15 +175,29 @@ def rehearsal(
     history: int = 0,
 ) -> ArmWorlds:
     """Worlds on a twin of the family's arm in a task (1, D), whose physics it has besides its own
-    flaws. Someone is always there to put objects back and to let the arm go on."""
+    flaws. Someone is always there to put objects back and to let the arm go on.
+
+    Raises ArmError for a family whose model is on none of metarl's arms."""
     scene, named = family.spec(), named_task(family, task[0])
     family.variant(scene, named)
-    body = Body(getattr(family, "arm", "fr3"), flaws, seed, scene)
+    body = Body(_arm_of(family, scene), flaws, seed, scene)
     link = Direct(body, limits, delay)
     worlds = ArmWorlds(family, link, authority, link, _eyes(body, link), _hands(body, link), log,
                        history=history)
     worlds.set_tasks(task)
     return worlds
+
+
+def _arm_of(family: Family, scene: mujoco.MjSpec) -> ArmName:
+    """Which arm a family's model has; the FR3 where a family does not say."""
+    name = getattr(family, "arm", "fr3")
+    driven = [actuator.target for actuator in scene.actuators]
+    own = [f"joint{i + 1}" for i in range(len(ARMS[name].joints))] if name in ARMS else ["?"]
+    if driven != own:
+        raise ArmError(f"{family.name} cannot be rehearsed: its actuators "
+                       f"drive {', '.join(driven) or 'nothing'}; there are twins of "
+                       f"{', '.join(ARMS)} alone, without a gripper, as in reach and push")
+    return name
 
 
 def _eyes(body: Body, link: Direct) -> Callable[[], Sighting] | None:
