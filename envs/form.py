@@ -54,16 +54,6 @@ def rows(family: Family, what: str, value: Any, count: int, dimensions: int) -> 
                     f"it must be {wanted}{' of numpy' if made else ''}")
 
 
-def check_finite(family: Family, what: str, values: np.ndarray) -> None:
-    """Raise UserError where something that a family computes of a finite state is not finite: an
-    agent that learned from it would be of NaN."""
-    if not np.isfinite(values).all():
-        row = int(np.argwhere(~np.isfinite(values))[0, 0])
-        raise UserError(f"{family.name}: `{what}` gives what is not finite in row {row}, though "
-                        "the simulation is sound there; look for a logarithm, a root or a "
-                        "division in it")
-
-
 def _kind(value: Any) -> str:
     kind = type(value)
     return "None" if value is None else f"a {kind.__module__}.{kind.__name__}".replace(

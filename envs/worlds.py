@@ -1,5 +1,8 @@
 """A family on an engine: N parallel worlds, each with its own hidden task."""
 
+import logging
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +15,8 @@ from metarl.envs.family import Family, Frame, Random, default_task
 from metarl.randomness import Draws
 from metarl.trial import Steps
 
+_log = logging.getLogger("metarl")
+
 
 class Worlds:
     """N worlds in lock-step. Tensors in, tensors out, float32, on the engine's device; the family
@@ -19,8 +24,8 @@ class Worlds:
 
     An episode that ends is followed by the next one of the same task, so that trials are
     rectangular (T, N). A time limit is not a terminal. A row whose simulation diverges, or whose
-    action is not finite, is flagged in `diverged`, ends there with reward 0, and starts anew
-    without touching the others.
+    action, reward or observation is not finite, is flagged in `diverged`, ends there with reward 0,
+    and starts anew without touching the others.
     """
 
     def __init__(self, family: Family, rows: int, threads: int = 0) -> None:
@@ -35,6 +40,7 @@ class Worlds:
         self._episode = np.zeros(rows, np.int64)  # of the trial
         self._held = np.zeros(rows, np.int64)  # control steps in a row that `holds` was true
         self._draws = Draws.of(0, 0, rows)
+        self._told = set[str]()  # functions of the family that have given what is not finite
         low, high = self.engine.model.actuator_ctrlrange.T.copy()
         self._centre, self._half = (low + high) / 2, (high - low) / 2
         self._controls = type(family).control is not Family.control
@@ -98,14 +104,14 @@ class Worlds:
         self._step += rows
         self.frame = after = self.engine.frame()
         next_obs = self._look()
-        reward = form.rows(self.family, "reward", self.family.reward(
-            before, exact, after, self._task), self.rows, 1)
+        earned = self.family.reward(before, exact, after, self._task)
+        reward = form.rows(self.family, "reward", earned, self.rows, 1)
+        if not math.isfinite(reward.sum() + next_obs.numpy().sum()):
+            failed |= self._unsound(reward, next_obs.numpy()) & rows
         if mask is not None or failed.any():
             valid = rows & ~failed
             next_obs = torch.where(torch.from_numpy(valid)[:, None], next_obs, obs)
             reward[~valid] = 0.0
-        form.check_finite(self.family, "reward", reward)
-        form.check_finite(self.family, "observe", next_obs.numpy())
         if self.family.hold:
             holds = self.family.holds(after, self._task) & ~failed
             self._held = np.where(rows, (self._held + 1) * holds, self._held)
@@ -122,6 +128,20 @@ class Worlds:
             obs, action, torch.from_numpy(reward), next_obs, torch.from_numpy(terminated),
             torch.from_numpy(last), outcome,
         )
+
+    def _unsound(self, reward: np.ndarray, obs: np.ndarray) -> np.ndarray:
+        """The rows (N,) of which the family computed what is not finite; told where the simulation
+        itself is sound, once."""
+        found = {"reward": ~np.isfinite(reward), "observe": ~np.isfinite(obs).all(1)}
+        sound = np.isfinite(self.frame.qpos).all(1) & np.isfinite(self.frame.qvel).all(1)
+        for name, rows in found.items():
+            if (rows & sound).any() and name not in self._told:
+                self._told.add(name)
+                _log.warning(
+                    "%s: `%s` gives what is not finite, in row %d first, though the simulation is "
+                    "sound there; look for a logarithm, a root or a division in it. Such episodes "
+                    "end there, as diverged.", self.family.name, name, (rows & sound).argmax())
+        return found["reward"] | found["observe"]
 
     # What is otherwise on a real arm (metarl.envs.sim2real).
 
