@@ -22,7 +22,7 @@ _FORMS = {name: tuple(inspect.signature(form).parameters)
           for name, form in vars(Family).items() if inspect.isfunction(form) and name[0] != "_"}
 
 
-def check_form(cls: type[Family], place: str) -> None:
+def check_form(cls: Any, place: str) -> None:
     """Raise UserError where a class, which errors call `place`, lacks what a family needs."""
     for name in _DATA:
         if not hasattr(cls, name):

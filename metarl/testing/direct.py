@@ -8,6 +8,7 @@ judging a policy in a twin, for tests and benchmarks; never for a real arm.
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -190,7 +191,7 @@ def rehearsal(
 
 def _arm_of(family: Family, scene: mujoco.MjSpec) -> ArmName:
     """Which arm a family's model has; the FR3 where a family does not say."""
-    name = getattr(family, "arm", "fr3")
+    name: Any = getattr(family, "arm", "fr3")
     driven = [actuator.target for actuator in scene.actuators]
     own = [f"joint{i + 1}" for i in range(len(ARMS[name].joints))] if name in ARMS else ["?"]
     if driven != own:
