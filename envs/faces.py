@@ -180,6 +180,11 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv[NDArray[Any], NDArray[Any], NDAr
 
 
 def _family(family: str | Family, options: Mapping[str, Any]) -> Family:
+    if isinstance(family, type):
+        raise UserError(f"{family.__name__} is a class; make one: {family.__name__}()")
+    if isinstance(family, str) and ":" in family:
+        raise UserError(f"{family!r} is not imported here; import it, and give one in place of "
+                        f"its name: {family.rpartition(':')[2]}()")
     if isinstance(family, str) and family not in FAMILIES:
         raise unknown("family", family, FAMILIES)
     made: Any = FAMILIES[family]() if isinstance(family, str) else family

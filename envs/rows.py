@@ -105,6 +105,10 @@ class Rows:
     def step(self, actions: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Steps:
         """One control step of the masked rows with actions (N, A), without autoreset."""
         action = torch.from_numpy(np.array(actions, np.float32))
+        wanted = (self.worlds.rows, self.worlds.shapes.action)
+        if action.shape != wanted:
+            raise UserError(f"actions of the rows have the shape {tuple(action.shape)}; those of "
+                            f"{self.worlds.family.name} must be {wanted}")
         rows = None if mask is None else torch.from_numpy(mask)
         return self.worlds.step(action, rows, autoreset=False)
 

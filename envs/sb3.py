@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
@@ -22,6 +22,9 @@ class SB3VecEnv(VecEnv):
     """
 
     def __init__(self, env: WorldVectorEnv) -> None:
+        if not isinstance(env, VectorEnv):
+            raise UserError(f"{env!r} is no batch of worlds; make one: "
+                            'WorldVectorEnv("reach", 64, autoreset_mode="SameStep")')
         if env.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
             raise UserError("SB3 resets rows within a step; make the batch with "
                             'autoreset_mode="SameStep"')

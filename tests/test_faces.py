@@ -146,6 +146,9 @@ def test_divergence_truncates_and_is_told() -> None:
     ("arguments", "reason"),
     [
         ({"family": "rech"}, "unknown family 'rech'; did you mean reach?"),
+        ({"family": "slider:Slider"}, "'slider:Slider' is not imported here; import it, and give "
+                                      "one in place of its name: Slider()"),
+        ({"family": Reach}, "Reach is a class; make one: Reach()"),
         ({"family": "reach", "horzon": 3},
          "unknown option of reach 'horzon'; did you mean horizon?"),
         ({"family": "reach", "task": {"paylod": 1.0}},

@@ -9,8 +9,10 @@ import torch
 
 from metarl.envs import FAMILIES
 from metarl.envs.cheetah_vel import CheetahVel
+from metarl.envs.faces import WorldEnv, WorldVectorEnv
 from metarl.envs.family import Family, Parameter
 from metarl.envs.form import check_form
+from metarl.envs.sb3 import SB3VecEnv
 from metarl.envs.worlds import Worlds
 from metarl.errors import UserError
 
@@ -132,3 +134,18 @@ def test_of_a_row_that_diverges_nothing_is_told(caplog: pytest.LogCaptureFixture
     steps = worlds.step(torch.zeros(2, 6))
     assert worlds.diverged.tolist() == [False, True] and steps.reward[1] == 0
     assert not [record for record in caplog.records if record.name == "metarl"]
+
+
+def test_actions_of_another_shape_are_told() -> None:
+    one, batch = WorldEnv("cheetah-vel"), WorldVectorEnv("cheetah-vel", 2)
+    one.reset(seed=0)
+    batch.reset(seed=0)
+    with pytest.raises(UserError, match=r"\(1, 3\); those of cheetah-vel must be \(1, 6\)"):
+        one.step(np.zeros(3, np.float32))
+    with pytest.raises(UserError, match=r"\(6,\); those of cheetah-vel must be \(2, 6\)"):
+        batch.step(np.zeros(6, np.float32))
+
+
+def test_sb3_refuses_what_is_no_batch() -> None:
+    with pytest.raises(UserError, match="'reach' is no batch of worlds; make one: WorldVectorEnv"):
+        SB3VecEnv("reach")  # pyright: ignore[reportArgumentType]
