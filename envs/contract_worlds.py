@@ -237,7 +237,8 @@ def _asked(family: Family) -> Tensor:
     worlds = Worlds(family, 1, threads=1)
     task = worlds.tasks.numpy()
     if family.expert(worlds.frame, task) is None:
-        raise Unchecked("there is no scripted policy; write `expert` to have this checked")
+        raise Unchecked("there is no scripted policy; a family in Python that has an "
+                        "`expert` is checked")
     if not family.hold and "success" not in family.outcome(worlds.frame, task):
         raise Unchecked("`outcome` has no 'success' to go by")
     return tasks

@@ -13,6 +13,10 @@ from metarl.errors import UserError, unknown
 LARGEST = 2**20  # bytes
 _DEPTH = 12  # of collections within collections
 _EVENTS = 20_000  # keys, values and brackets
+_HINTS = {  # what YAML says of a slip: what to do about it
+    "scanning an alias": '; put a pattern in quotes, as in joint: "*"',
+    "'\\t'": "; write blanks in place of the tab",
+}
 _HUGE = 1e30  # beyond it, no quantity of a robot
 
 
@@ -109,7 +113,9 @@ def parse(text: bytes, name: str) -> Node:
         _check_keys(yaml.compose(text, Loader=yaml.SafeLoader), name)
         return Node(yaml.safe_load(text), name)
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{name} is not YAML: {' '.join(str(error).split())[:300]}") from None
+        words = " ".join(str(error).replace('in "<byte string>",', "at").split())[:300]
+        hints = [hint for sign, hint in _HINTS.items() if sign in words]
+        raise UserError(f"{name} is not YAML: {words}{''.join(hints)}") from None
 
 
 def _check_events(text: bytes, name: str) -> None:

@@ -433,9 +433,12 @@ def test_a_mistake_in_what_varies_is_told_with_its_key(
     ("a: 1\n---\nb: 2", "is not YAML: expected a single document"),
     ("a: \0", "is not YAML: unacceptable character"),
     ("", "None is not a mapping"),
+    ("a: {joint: *, b: 1}", 'column 13: a: {joint: *, b: 1} ^; put a pattern in quotes, as in '
+                            'joint: "*"'),
+    ("a:\n\tb: 1", "; write blanks in place of the tab"),
     ("[1, 2]", "[1, 2] is not a mapping"),
     ("horizon: 3", "vary.yaml: control_step is missing"),
-], ids=range(15))
+], ids=range(17))
 def test_yaml_that_is_more_than_data_is_refused(text: str, line: str, folder: Path) -> None:
     with pytest.raises(UserError) as caught:
         written(folder, text)
