@@ -47,6 +47,11 @@ class Job:
     splits: tuple[str, ...] = ("test", "ood")  # to judge it on; ood where the family has any
     tasks: int | None = None  # of each split; the family's own number by default
 
+    def __post_init__(self) -> None:
+        for name in ("flags", "splits"):
+            if isinstance(given := getattr(self, name), str):  # else its letters were words
+                raise UserError(f"{name} of a job are words apart, as in {(*given.split(),)}")
+
     @property
     def name(self) -> str:
         """What it is called in tables."""
@@ -65,6 +70,9 @@ def grid(
 ) -> list[Job]:
     """A job for each agent, family and seed, all of one seed before those of the next, so that a
     study that is stopped early compares like with like. A scripted policy has one seed."""
+    for name, given in (("agents", agents), ("families", families)):
+        if isinstance(given, str):
+            raise UserError(f"{name} of a grid are a list, as in [{given!r}]")
     return [
         Job(agent, family, seed, **more)
         for seed in seeds for family in families for agent in agents
@@ -216,6 +224,8 @@ def _from_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except Exception as error:
         raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
     return module

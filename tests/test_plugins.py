@@ -98,3 +98,20 @@ def test_what_cannot_be_imported_is_told_in_one_line(place: str) -> None:
         with pytest.raises(UserError) as told:
             ask(place)
         assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("study", "why"), [
+    ('grid("pearl", ["reach"])', "agents of a grid are a list, as in ['pearl']"),
+    ('grid(["pearl"], "reach")', "families of a grid are a list, as in ['reach']"),
+    ('[Job("pearl", "reach", 0, flags="--steps 1600")]',
+     "flags of a job are words apart, as in ('--steps', '1600')"),
+    ('[Job("pearl", "reach", 0, splits="test")]',
+     "splits of a job are words apart, as in ('test',)"),
+])
+def test_words_of_a_study_are_not_taken_apart_into_letters(
+    study: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"from metarl.study import Job, grid\nSTUDY = {study}\n")
+    assert main(["bench", str(file), "--list"]) == 2
+    assert capsys.readouterr().err == f"metarl: {file}: {why}\n"
