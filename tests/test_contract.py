@@ -1,6 +1,7 @@
 """Every family keeps the contract of families, and planted faults are found."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 
 from metarl import api
 from metarl.__main__ import main
-from metarl.cli.common import show, table
+from metarl.cli.common import show, show_verdicts, table
 from metarl.envs import FAMILIES
-from metarl.envs.contract import verdicts
+from metarl.envs.contract import Verdict, verdicts
 from metarl.envs.family import Family
 
 
@@ -111,3 +112,12 @@ def test_words_of_the_users_are_shown_as_they_are(capsys: pytest.CaptureFixture[
     show("mine:boom: 1 of 20 checks fail")
     said = capsys.readouterr().out
     assert said.count("mine:boom:") == 2 and "distance [m]" in said and "[red]" in said
+
+
+def test_what_a_check_finds_is_shown_as_it_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    def slow() -> Iterator[Verdict]:
+        yield Verdict("It moves.")
+        assert "It moves." in capsys.readouterr().out
+        yield Verdict("It rests.", "it does not")
+
+    assert [verdict.problem for verdict in show_verdicts(slow())] == ["", "it does not"]

@@ -39,13 +39,13 @@ def run(argv: list[str]) -> int:
     from metarl.envs.contract import verdicts
 
     chosen = api.choose_family(options.family, options.mjcf, options.vary)
-    found = list(verdicts(build_family(f"check {chosen.words}", chosen.cls, own)))
+    checked = verdicts(build_family(f"check {chosen.words}", chosen.cls, own))
+    found = list(checked) if options.json else show_verdicts(checked)
     broken = [verdict for verdict in found if verdict.problem]
     if options.json:
         print_json({"family": chosen.name, "sound": not broken,
                     "checks": [vars(verdict) for verdict in found]})
     else:
-        show_verdicts(found)
         show(f"{chosen.name}: {len(broken)} of {len(found)} checks fail" if broken
              else f"{chosen.name} keeps its contract; next: metarl train pearl {chosen.words}")
     return 1 if broken else 0

@@ -181,11 +181,15 @@ class Judged(Protocol):
     def unchecked(self) -> str: ...
 
 
-def show_verdicts(found: Iterable[Judged]) -> None:
-    """What a contract's checks found: a line for each claim, and the reason where it fails; one
-    that breaks many of them is told in full once."""
-    told = set[str]()
+J = TypeVar("J", bound=Judged)
+
+
+def show_verdicts(found: Iterable[J]) -> list[J]:
+    """What a contract's checks find, as they find it, and all of it: a line for each claim, and the
+    reason where it fails; one that breaks many of them is told in full once."""
+    told, shown = set[str](), list[J]()
     for verdict in found:
+        shown.append(verdict)
         mark = "FAILS" if verdict.problem else "--" if verdict.unchecked else "ok"
         show(f"{mark:5}  {verdict.claim}")
         reason = " ".join((verdict.problem or verdict.unchecked).split())
@@ -194,6 +198,7 @@ def show_verdicts(found: Iterable[Judged]) -> None:
             again = "for a reason above" if reason in told else short
             show(f"       {'' if verdict.problem else 'not checked: '}{again}")
             told.add(reason)
+    return shown
 
 
 def show(content: Any) -> None:

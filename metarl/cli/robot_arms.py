@@ -74,13 +74,13 @@ def run_check(argv: list[str]) -> int:
     if not options.yes and options.arm != "twin":
         raise UserError("the suite moves the arm over its whole range; add --yes if it is a "
                         "double, or stands in free space with the stop in your hand")
-    found = [*verdicts(lambda: make_arm(options.arm, made))]
+    checked = verdicts(lambda: make_arm(options.arm, made))
+    found = [*checked] if options.json else show_verdicts(checked)
     broken = [verdict for verdict in found if verdict.problem]
     if options.json:
         print_json({"arm": options.arm, "sound": not broken,
                     "checks": [vars(verdict) for verdict in found]})
     else:
-        show_verdicts(found)
         show(f"{options.arm}: {len(broken)} of {len(found)} checks fail" if broken
              else f"{options.arm} keeps the contract of an arm")
     return 1 if broken else 0
