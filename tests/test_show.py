@@ -1,5 +1,6 @@
 """Pictures of tasks show what varies."""
 
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -106,6 +107,15 @@ def test_a_caption_keeps_three_digits_and_has_neither_minus_zero_nor_an_empty_un
 
 def test_a_picture_of_many_parameters_says_which_its_captions_leave_out() -> None:
     assert "the 6 parameters" in _footnote(2) and "the other 2 lie nearer" in _footnote(2)
+    assert "the other one lies nearer" in _footnote(1)
+
+
+def test_show_tells_how_long_an_episode_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A control step that was meant in milliseconds is seen here at the latest.
+    assert main(["show", "cheetah-vel", "--rows", "1", "--out", str(tmp_path / "x.png")]) == 0
+    assert "200 steps of 0.05 s an episode; 100 train tasks" in capsys.readouterr().out
 
 
 def test_the_ends_of_a_scale_say_that_it_goes_on_and_stay_inside_it() -> None:

@@ -35,8 +35,7 @@ def run(argv: list[str]) -> int:
     for name, found in families.items():
         family = found()
         show(f"{name}: {_purpose(found)}")
-        show(f"{family.horizon} steps of {family.control_step:g} s an episode; "
-             f"{family.task_counts[0]} train tasks, {family.task_counts[1]} test and ood tasks")
+        show(size(family))
         show(parameters(family))
     shown = table("agent", "idea")
     shown.columns[1].justify = "left"
@@ -56,6 +55,12 @@ def _loaded(group: str, own: Any, look_up: Any) -> dict[str, Any]:
         except (UserError, ImportError, AttributeError) as error:
             warn(f"{name} cannot be imported: {error}")
     return found
+
+
+def size(family: Any) -> str:
+    """How long an episode of a family is, and how many tasks there are."""
+    return (f"{family.horizon} steps of {family.control_step:g} s an episode; "
+            f"{family.task_counts[0]} train tasks, {family.task_counts[1]} test and ood tasks")
 
 
 def parameters(family: Any) -> Any:

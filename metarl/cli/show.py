@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
     except UserError as error:
         problem = str(error)
     from metarl import api
-    from metarl.cli.list import as_json, parameters
+    from metarl.cli.list import as_json, parameters, size
 
     chosen = api.choose_family(options.family, options.mjcf, options.vary)
     family = build_family(f"show {chosen.words}", chosen.cls, own)
@@ -63,6 +63,7 @@ def run(argv: list[str]) -> int:
     if options.json:
         print_json({**as_json(family), "picture": None if problem else str(out)})
     else:
+        show(size(family))
         show(parameters(family))
         show("no picture" if problem else f"picture: {out}")
     if problem:
@@ -151,8 +152,9 @@ def _caption(family: Any, task: list[float]) -> str:
 
 def _footnote(left_out: int) -> str:
     """What the captions leave out, said once."""
+    others = "the other one lies" if left_out == 1 else f"the other {left_out} lie"
     return (f"over each picture the {_LISTED} parameters that lie farthest from the middle of "
-            f"their train range; the other {left_out} lie nearer to it")
+            f"their train range; {others} nearer to it")
 
 
 def _rounded(parameter: Any, value: float) -> float:
