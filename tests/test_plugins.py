@@ -12,6 +12,8 @@ from metarl.__main__ import main
 from metarl.cli.robot_link import perceive
 from metarl.errors import UserError
 from metarl.plugins import imported
+from metarl.robot.arm import ArmError
+from metarl.robot.client import start_guard
 from metarl.robot.registry import arm_class
 
 _MINE = """from metarl.study import Job
@@ -115,3 +117,19 @@ def test_words_of_a_study_are_not_taken_apart_into_letters(
     file.write_text(f"from metarl.study import Job, grid\nSTUDY = {study}\n")
     assert main(["bench", str(file), "--list"]) == 2
     assert capsys.readouterr().err == f"metarl: {file}: {why}\n"
+
+
+def test_an_error_in_an_arm_of_ones_own_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mute.py").write_text("""from metarl.robot.twin import Twin
+class Mute(Twin):
+    def connect(self):
+        return self.port.open()
+""")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArmError) as refused:
+        start_guard("mute:Mute", {"arm": "so101"}, policy_hz=20)
+    assert str(refused.value) == ("the guard of mute:Mute: AttributeError: 'Mute' object has no "
+                                  f"attribute 'port' (in {tmp_path}/mute.py:4)")
+    assert "Traceback" not in capfd.readouterr().err

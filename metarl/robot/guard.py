@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from metarl.errors import UserError
+from metarl.plugins import own_line
 from metarl.robot.arm import ArmError, Command, OperatorAck, tuples
 from metarl.robot.clock import hurry
 from metarl.robot.keeper import Keeper
@@ -268,8 +269,12 @@ def main() -> None:
         keeper, hello = _prepare(settings)
         listener = _listen_at(place)
         log = open(settings["log"], "ab") if settings["log"] else None  # noqa: SIM115
-    except (UserError, OSError) as error:
-        print(json.dumps({"problem": str(error)}), flush=True)
+    except Exception as error:  # a driver of the user's own may raise anything
+        known, line = isinstance(error, UserError | OSError), own_line(error)
+        if not known and not line:
+            raise
+        told = str(error) if known else f"{type(error).__name__}: {error} (in {line})"
+        print(json.dumps({"problem": told}), flush=True)
         sys.exit(2)
     real = settings["live"] and settings["arm"] != "twin"
     guard = Guard(keeper, listener, hello, log, sys.stdin.fileno(), real)
