@@ -6,7 +6,6 @@ Each gradient step is on rollouts of its own. On cheetahs episodes have 100 step
 literature: the returns are no others' rivals. On cheetah-dir, which has but two tasks that differ,
 an iteration has 10 in place of the literature's 40, and what else the preset says; `maml (H 100,
 10 tasks)` has but these, and ends after 24 M env steps.
-`maml (20 tasks)` has half of the default's 40.
 """
 
 from metarl.study import Job, grid
@@ -39,7 +38,4 @@ _FEWER = ("--config.tasks", "10", "--config.kl", "0.01", "--config.std", "1.0",
           "--family.action-scale", "0.1", "--steps", "24000000", "--evaluate-every", "2400000")
 STUDY = [job for seed in range(10) for job in _jobs(seed)] + grid(
     ["maml"], ["cheetah-dir"], flags=_FEWER, label="maml (H 100, 10 tasks)"
-) + grid(
-    ["maml"], _ARMS, flags=("--config.tasks", "20", "--steps", "8000000", "--evaluate-every",
-                            "800000"), label="maml (20 tasks)"
 )
