@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import attrgetter
@@ -47,6 +47,8 @@ class BatchEngine:
         self.rows = rows
         self._spec = family.spec()
         self.model = self._spec.compile()
+        if not self.model.nu:
+            raise UserError(f"{family.name}: the model has no actuator; there is nothing to act by")
         if self.model.ntree == 1:
             # A single tree is a single island; to look for more takes a fifteenth of a step.
             for option in (self.model.opt, self._spec.option):
@@ -87,7 +89,7 @@ class BatchEngine:
         self._default, self._default_qpos = self._defaults()
         if mujoco.get_mju_user_warning() is None:
             # Else MuJoCo writes MUJOCO_LOG.TXT into the user's folder.
-            mujoco.set_mju_user_warning(_log.warning)
+            mujoco.set_mju_user_warning(_once(_log.warning))
 
     def _bind_frame(self) -> None:
         """Find all that a frame tells: positions, speeds, sensors, and what the family derives."""
@@ -248,6 +250,20 @@ class BatchEngine:
         model, data = self._batch.get_model(index), self._batch.get_data(index)
         mujoco.mj_forward(model, data)
         return model, data
+
+
+def _once(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Tells a warning of MuJoCo's the first time alone, wherever in the model it is of: a model that
+    blows up has one for every row and step."""
+    told = set[str]()
+
+    def warn(text: str) -> None:
+        kind = text.partition(" at ")[0]
+        if kind not in told:
+            told.add(kind)
+            tell(text)
+
+    return warn
 
 
 def derived(data: batch.Batch | mujoco.MjData, what: str) -> np.ndarray:

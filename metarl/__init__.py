@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metarl.adaptation import adapt as adapt
     from metarl.api import load as load
 
 __version__ = "0.1.0"
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from metarl.api import load
 
         return load
+    if name == "adapt":
+        from metarl.adaptation import adapt
+
+        return adapt
     raise AttributeError(f"module 'metarl' has no attribute {name!r}")

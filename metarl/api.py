@@ -38,7 +38,8 @@ FLAWLESS = Sim2Real()
 
 
 def load(path: str | Path, device: str = "cpu", plugins: Collection[str] = ()) -> Policy:
-    """The policy of a bundle directory, or of a run's latest checkpoint with the prior belief.
+    """The policy of a bundle directory, or of a run's latest checkpoint with the prior belief: by
+    its directory, a part of its name, or as "latest".
 
     A run or bundle may name nothing that is imported: components are looked up in metarl's
     registries and in installed entry points. Allow others in `plugins`, as `package.module:Name`.
@@ -47,10 +48,10 @@ def load(path: str | Path, device: str = "cpu", plugins: Collection[str] = ()) -
     path = Path(path)
     if is_bundle(path):
         return _load_bundle(path, device, plugins)
-    if not (path / "config.json").is_file():
+    if path.is_dir() and not (path / "config.json").is_file():
         raise UserError(f"{path} is neither a run nor a bundle: it has no config.json or "
                         "bundle.json")
-    run = Run(path)
+    run = find(str(path))
     family, agent, _ = trained(run, device, plugins)
     belief = prior(agent, default_task(family), int(run.config["seed"]))
     return Policy(agent, belief, about(run, agent), run.files)
@@ -114,7 +115,7 @@ def trained(
     Raises UserError where there is no checkpoint yet.
     """
     family, agent = build(run, device, plugins)
-    found = restore(run, agent, warn or _to_stderr, strict)
+    found = restore(run, agent, warn or to_stderr, strict)
     if found is None:
         raise UserError(f"{run.path} has no checkpoint yet; go on with metarl resume {run.words}")
     return family, agent, found
@@ -321,11 +322,12 @@ def _look_up(
         return points[name].load()
     if ":" not in name:
         raise unknown(kind, name, [*own, *points])
-    if name not in plugins:
+    if name not in ([plugins] if isinstance(plugins, str) else plugins):
         raise UserError(f"{kind} {name!r} would be imported on a file's word alone; allow it with "
-                        f"--plugin {name}")
+                        f"--plugin {name}, in Python with plugins=[{name!r}]")
     return imported(kind, name)
 
 
-def _to_stderr(text: str) -> None:
+def to_stderr(text: str) -> None:
+    """How warnings are told where nobody says otherwise."""
     print(f"metarl: {text}", file=sys.stderr)

@@ -73,8 +73,9 @@ class Policy:
         answer = torch.stack(actions).cpu().numpy().astype(np.float32)
         return (answer[0] if np.ndim(obs) == 1 else answer), state
 
-    def save(self, path: Path) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write the bundle directory `path`; its path. Raises UserError where it exists."""
+        path = Path(path)
         if path.exists():
             raise UserError(f"{path} exists; choose another place for the adapted policy")
         checkpoint.write(

@@ -17,8 +17,8 @@ from tiny import train
 import metarl
 from metarl import api, checkpoint
 from metarl.__main__ import VERBS, main
+from metarl.adaptation import lived
 from metarl.agents.pearl import Pearl
-from metarl.cli.adapt import adapt
 from metarl.cli.common import split_family
 from metarl.envs.family import parse_task
 from metarl.errors import DamagedFile, UserError
@@ -306,7 +306,7 @@ def test_a_bundle_holds_the_belief_that_adapting_ended_with(
     assert main([*words, "--out", str(tmp_path / "bundle")]) == 0
     family, agent, _ = api.trained(trained)
     task = parse_task(family, ["payload=1"], pytest.fail)
-    rows, belief = adapt(family, agent, task, episodes=2, seed=5)
+    rows, belief = lived(family, agent, task, episodes=2, seed=5)
     assert len(rows) == 4  # before, two episodes, after
     stored = checkpoint.read(tmp_path / "bundle")[0]["belief"]
     expected = agent.pack(belief)
@@ -316,6 +316,26 @@ def test_a_bundle_holds_the_belief_that_adapting_ended_with(
     policy, prior = metarl.load(tmp_path / "bundle"), metarl.load(trained.path)
     obs = np.zeros(policy.about["shapes"]["obs"])
     assert (policy.predict(obs)[0] != prior.predict(obs)[0]).any()
+
+
+def test_python_adapts_as_the_command_line_does(
+    tmp_path: Path, trained: Run, say: Say, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["adapt", str(trained.path), "--task", "payload=1", "--episodes", "2", "--seed", "5"]
+    printed = json.loads(say(*words, "--out", tmp_path / "bundle", "--json")[1])
+    policy, episodes = metarl.adapt(trained.path, {"payload": 1}, episodes=2, seed=5)
+    assert episodes == printed["episodes"]
+    assert [row["episode"] for row in episodes] == ["before", 1, 2, "after"]
+    theirs = metarl.load(policy.save(tmp_path / "mine"))
+    obs = np.full(policy.about["shapes"]["obs"], 0.1)
+    for other in (theirs, metarl.load(tmp_path / "bundle")):
+        assert (other.predict(obs)[0] == policy.predict(obs)[0]).all()
+    metarl.adapt(trained.path, {"payload": 2.9}, episodes=1)
+    assert "payload=2.9 lies outside the trained range" in capsys.readouterr().err
+    with pytest.raises(UserError, match="unknown parameter of reach 'pyload'; did you mean payl"):
+        metarl.adapt(trained.path, {"pyload": 1})
+    with pytest.raises(UserError, match="episodes must be at least 1"):
+        metarl.adapt(trained.path, episodes=0)
 
 
 def test_adapted_policies_land_inside_the_run_by_default(trained: Run, say: Say) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from metarl.envs.arrays import Array
 from metarl.envs.cheetah_vel import CheetahVel
-from metarl.envs.engine import _ROW_FIELDS, BatchEngine, _field, derived
+from metarl.envs.engine import _ROW_FIELDS, BatchEngine, _field, _once, derived
 from metarl.envs.family import (
     Family,
     Frame,
@@ -248,3 +248,23 @@ def test_a_state_that_blows_up_in_the_last_substep_is_flagged_at_once() -> None:
 def test_an_episode_without_a_step_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="a horizon of 0 control steps is no episode"):
         BatchEngine(Reach(horizon=0), 1)
+
+
+def test_each_warning_of_mujoco_is_told_once() -> None:
+    told: list[str] = []
+    warn = _once(told.append)
+    for text in ("Nan in QVEL at DOF 0.", "Nan in QVEL at DOF 3.", "Nan in QACC at DOF 0."):
+        warn(text)
+    assert told == ["Nan in QVEL at DOF 0.", "Nan in QACC at DOF 0."]
+
+
+def test_a_model_without_actuators_is_refused() -> None:
+    class Statue(CheetahVel):
+        def spec(self) -> mujoco.MjSpec:
+            spec = super().spec()
+            for actuator in list(spec.actuators):
+                spec.delete(actuator)
+            return spec
+
+    with pytest.raises(UserError, match="cheetah-vel: the model has no actuator"):
+        BatchEngine(Statue(), 1, threads=1)

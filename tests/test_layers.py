@@ -22,9 +22,9 @@ SHIPPED = sorted(
     if path.relative_to(ROOT).parts[:2] not in {("metarl", "envs"), ("metarl", "agents")}
 )
 # Modules of metarl/ itself that put components together; `__init__` only does so when asked.
-WAYS_IN = {"metarl.api", "metarl.__init__", "metarl.__main__"}
+WAYS_IN = {"metarl.adaptation", "metarl.api", "metarl.__init__", "metarl.__main__"}
 OUTER = {"metarl.cli", "metarl.serve", "metarl.robot", "metarl.testing"}
-EDGES = {*OUTER, "metarl.api"}
+EDGES = {*OUTER, "metarl.adaptation", "metarl.api"}
 # What each layer may not import.
 FORBIDDEN = {
     "core": {"metarl.envs", "metarl.agents", *EDGES},

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from metarl import api
+from metarl.adaptation import Row, lived
 from metarl.agent import Agent
 from metarl.cli.common import (
     RunOptions,
@@ -22,21 +22,14 @@ from metarl.cli.common import (
     table,
     warn,
 )
-from metarl.collect import Tasks, collect
-from metarl.envs.family import Family, default_task, named_task, parse_task
-from metarl.envs.sim2real import Sim2Real, make_worlds
-from metarl.episodes import Episodes, check_fits, conditioned, read, with_past_actions
+from metarl.envs.family import Family, named_task, parse_task
+from metarl.episodes import Episodes, check_fits, read, with_past_actions
 from metarl.errors import UserError
-from metarl.evaluate import EVALUATION
 from metarl.plugins import allowing
 from metarl.policy import Policy
-from metarl.randomness import Draws
 from metarl.run import Run, utc
 from metarl.train import acting_threads
-from metarl.trial import Trial
 
-_ADAPTING, _JUDGING = EVALUATION + 1, EVALUATION + 2  # iterations that key the draws
-Row = dict[str, Any]  # `episode`, `return` and the family's outcomes
 _DESCRIPTION = """Adapt the latest checkpoint of a run to one task, in simulation.
 
 The agent lives through the episodes, all in that task, without being told it. Before and after, one
@@ -83,7 +76,7 @@ def run(argv: list[str]) -> int:
         raise UserError(f"{found.config['agent']} must be told the task, and {options.demos} does "
                         "not say it; give --task")
     with acting_threads():
-        rows, belief = adapt(family, agent, task, count, options.seed, demos,
+        rows, belief = lived(family, agent, task, count, options.seed, demos,
                              api.sim2real(found.config))
     names = None if task is None else named_task(family, task)
     more: dict[str, Any] = {} if names is None else {"task": names}
@@ -98,7 +91,7 @@ def run(argv: list[str]) -> int:
     if options.json:
         print_json(result)
     else:
-        _report(family, names, rows, _lived(family, agent, count, demos), path,
+        _report(family, names, rows, _evidence(family, agent, count, demos), path,
                 allowing(found.config["agent"], found.config["family"]))
     return 0
 
@@ -125,59 +118,13 @@ def _tell_other(family: Family, task: Tensor | None, demos: Episodes) -> None:
                  "it was demonstrated")
 
 
-def adapt(
-    family: Family, agent: Agent, task: Tensor | None, episodes: int, seed: int,
-    demos: Episodes | None = None,
-    flaws: Sim2Real = api.FLAWLESS,
-) -> tuple[list[Row], Any]:
-    """Return and outcomes before, in each demonstrated and each of `episodes` own episodes, and
-    after adaptation to a task (D,); and the belief at the end. Of a task that nobody knows only the
-    demonstrated ones are told, and there are no others."""
-    replicas = agent.plan.replicas
-    judged = default_task(family) if task is None else task
-    draws = Draws.of(seed, _ADAPTING, 1, replicas)
-    # The prior of an agent that is told the task is drawn by the same numbers as `collect` would.
-    belief = agent.prior(judged[None], replicas, draws)
-    if demos is not None:
-        belief = conditioned(agent, belief, demos)
-    shown = _rows(demos.returns(), demos.outcomes(), demos.count) if demos is not None else []
-    for row in shown:
-        row["episode"] = f"demonstration {row['episode']}"
-    if task is None:
-        return shown, belief
-    worlds = make_worlds(family, replicas, flaws)
-    tasks = Tasks(task[None], torch.zeros(1, dtype=torch.long), replicas)
-    judging = Draws.of(seed, _JUDGING, 1, replicas)
-    before, _ = collect(worlds, agent, tasks, 1, judging, noise=False)
-    rows = [{**_told(before, 1)[0], "episode": "before"}, *shown]
-    if episodes:
-        trial, belief = collect(
-            worlds, agent, tasks, episodes, draws, noise=agent.plan.noise_when_judged,
-            belief=belief,
-        )
-        rows += _told(trial, episodes)
-    after, _ = collect(worlds, agent, tasks, 1, judging, noise=False, belief=belief)
-    return [*rows, {**_told(after, 1)[0], "episode": "after"}], belief
-
-
-def _told(trial: Trial, count: int) -> list[Row]:
-    return _rows(trial.returns(count), trial.outcomes(count), count)
-
-
-def _rows(returns: Tensor, outcomes: dict[str, Tensor], count: int) -> list[Row]:
-    """Means over replicas of the measures (K, ...) of each episode."""
-    measures = {"return": returns, **outcomes}
-    return [{"episode": k + 1, **{m: v[k].nanmean().item() for m, v in measures.items()}}
-            for k in range(count)]
-
-
 def _place(run: Run, task: dict[str, float] | None, seed: int) -> Path:
     """A directory inside the run that no other task adapted to in this second has."""
     digest = hashlib.sha256(repr((task, seed)).encode()).hexdigest()[:6]
     return run.path / "adapted" / f"{utc()}_{digest}"
 
 
-def _lived(family: Family, agent: Agent, count: int, demos: Episodes | None) -> str:
+def _evidence(family: Family, agent: Agent, count: int, demos: Episodes | None) -> str:
     """What it was adapted in, in words."""
     said = []
     if demos is not None:
