@@ -253,7 +253,7 @@ class BatchEngine:
 
 
 def _once(tell: Callable[[str], None]) -> Callable[[str], None]:
-    """Tells a warning of MuJoCo's the first time alone, wherever in the model it is of: a model that
+    """Tells a warning of MuJoCo's the first time alone, wherever in the model it is: a model that
     blows up has one for every row and step."""
     told = set[str]()
 
