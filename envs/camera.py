@@ -30,6 +30,8 @@ class Camera:
             self._view.fixedcamid = names.index(chosen[0])
         else:
             mujoco.mjv_defaultFreeCamera(model, self._view)
+            self._view.distance *= 2  # it would fill the picture, and soon leave it
+            self._view.azimuth, self._view.elevation = 120, -25
 
     def picture(
         self,
@@ -41,6 +43,8 @@ class Camera:
     ) -> NDArray[np.uint8]:
         """A row's state with marked points [m], an arrow above the robot and coloured dots,
         (480, 640, 3)."""
+        if not model.nlight:  # MuJoCo's own headlight, where there is no other, is dim
+            model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:] = 0.35, 0.65
         # Renderer.update_scene knows the model it was made with, not the row's own.
         mujoco.mjv_updateScene(
             model, data, self._options, None, self._view, mujoco.mjtCatBit.mjCAT_ALL,

@@ -119,7 +119,7 @@ class FlawedWorlds(Worlds):
             frame = Frame(frame.qpos, frame.qvel,
                           frame.sensors | {name: posed[name] for name in self._ring.posed})
         self._felt = frame
-        return self._past.beside(torch.from_numpy(self.family.observe(frame)).float())
+        return self._past.beside(self._seen(frame))
 
     def _control(self, frame: Frame, action: Array) -> Array:
         return self.family.control(self._felt or frame, action)

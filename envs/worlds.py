@@ -147,7 +147,11 @@ class Worlds:
 
     def _look(self) -> Tensor:
         """What the policy is told of the frame: (N, O)."""
-        seen = self.family.observe(self.frame)
+        return self._seen(self.frame)
+
+    def _seen(self, frame: Frame) -> Tensor:
+        """What the family makes of a frame for the policy: (N, O)."""
+        seen = self.family.observe(frame)
         return torch.from_numpy(form.rows(self.family, "observe", seen, self.rows, 2))
 
     def _control(self, frame: Frame, action: Array) -> Array:

@@ -194,3 +194,16 @@ def without_arrow(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
     picture = camera.picture(model, data)
     camera.close()
     return picture
+
+
+def test_a_model_without_light_or_camera_is_lit_and_seen_whole() -> None:
+    model = mujoco.MjModel.from_xml_string(
+        '<mujoco><worldbody><geom type="box" size="0.1 0.05 0.05"/></worldbody></mujoco>')
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    camera = Camera(model)
+    picture = camera.picture(model, data)
+    camera.close()
+    assert picture.max() > 90  # of 128, the grey of a geom
+    edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+    assert not any(edge.any() for edge in edges)
