@@ -20,6 +20,7 @@ from metarl.machine import cores
 # Model fields of one variant that differ from the base model's, by name.
 Fields = dict[str, np.ndarray]
 _CACHED_VARIANTS = 4096
+_SUBSTEPS = 1000  # of a control step: with more, milliseconds were written for seconds
 # What MuJoCo itself calls divergence (mjMAXVAL): it looks before a substep, we after the last one.
 _LARGEST = 1e10
 _log = logging.getLogger("mujoco")
@@ -58,6 +59,10 @@ class BatchEngine:
         if family.horizon < 1:
             raise UserError(f"{family.name}: a horizon of {family.horizon} control steps is no "
                             "episode; it must be at least 1")
+        if self.substeps > _SUBSTEPS:
+            raise UserError(f"{family.name}: a control step of {family.control_step:g} s is "
+                            f"{self.substeps:,} of the model's timesteps; give it in seconds, and "
+                            f"of at most {_SUBSTEPS:,} timesteps")
         if abs(self.substeps * self.model.opt.timestep - family.control_step) > 1e-9:
             raise UserError(
                 f"{family.name}: the control step {family.control_step} s is not a multiple of "

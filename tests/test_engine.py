@@ -268,3 +268,11 @@ def test_a_model_without_actuators_is_refused() -> None:
 
     with pytest.raises(UserError, match="cheetah-vel: the model has no actuator"):
         BatchEngine(Statue(), 1, threads=1)
+
+
+def test_a_control_step_in_milliseconds_is_refused() -> None:
+    class Slow(CheetahVel):
+        control_step = 50.0
+
+    with pytest.raises(UserError, match="a control step of 50 s is 5,000 of the model's timesteps"):
+        BatchEngine(Slow(), 1, threads=1)
