@@ -31,7 +31,7 @@ class Config(inner.Config):
     conjugate_steps: int = 10  # TRPO: iterations of conjugate gradients
     damping: float = 1e-5  # TRPO: added to the diagonal of the curvature
     curvature_rollouts: int = 80  # TRPO: how many, of all tasks, the curvature is computed from
-    whole_inner: bool = False  # TRPO: but inner steps from all: dearer, and the step goes better
+    whole_inner: bool = False  # TRPO: but inner steps from all of them, which is dearer
     line_search: int = 15  # TRPO: step lengths that are tried
     backtrack: float = 0.8  # TRPO: factor from one to the next
     epochs: int = 5  # PPO, ProMP: Adam's steps of an iteration

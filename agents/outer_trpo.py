@@ -4,7 +4,7 @@ adapted policies measures distance, no longer than a bound on it allows.
 Schulman et al., "Trust Region Policy Optimization" (ICML 2015). Difference: the curvature of the
 trust region is that of some rollouts of each task, while its bound is checked on all of them. With
 `whole_inner` these are the last round's alone, after inner steps on all rollouts, as the gradient
-looks through: trained agents' steps then gain twice as much within the same bound.
+looks through.
 """
 
 import math

@@ -90,7 +90,7 @@ def nearness(last: Tensor, horizon: int, discount: float) -> Tensor:
     where episodes end (T, N): the discount to the power of the steps to the time limit.
 
     For the value alone. Not knowing it, the value is surprised by every new beginning, each row by
-    another one: of the advantages of RL2 on `push` this was half of the variance.
+    another one, and the advantages before it are noise.
     """
     step = torch.arange(len(last) + 1, device=last.device)[:, None]
     ended = torch.where(last, step[1:], 0).cummax(0).values

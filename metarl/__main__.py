@@ -18,7 +18,7 @@ VERBS = {
     "check": "run the contract of families on one of your own, and explain failures",
     "train": "meta-train an agent on a family of tasks",
     "resume": "go on with an interrupted run, bit for bit, or lengthen a finished one",
-    "evaluate": "judge a run: returns of episodes 1 ... K on train, test or ood tasks",
+    "evaluate": "judge a run: returns of episodes 1 ... K on the tasks of a split",
     "bench": "train and judge all that a study lists: agents, baselines, families, seeds",
     "adapt": "adapt a run to one task, in a few episodes or from recorded ones",
     "record": "record episodes of an expert, a run or a controller of yours",
