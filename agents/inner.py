@@ -9,10 +9,11 @@ the relatives change is what a step looks like, never the loop:
 * Meta-SGD (Li et al. 2017): each weight has its own, and the outer step learns it;
 * ProMP (Rothfuss et al., ICLR 2019): the inner objective is the ratio of likelihoods. Its gradient
   is the same, its curvature also has the term E[grad log p grad log p^T A], by which the weights
-  that sampled are credited with what their rollouts taught.
+  that sampled are credited with what their rollouts taught;
+* learned rewards (`inner_rewards`): the inner objective has a function of the reward in its place.
 
-Pure functions. `meta` are the meta-trained numbers by name: one policy's weights, and learned step
-sizes behind "rate/".
+Pure functions. `meta` are the meta-trained numbers by name: one policy's weights, learned step
+sizes behind "rate/", and the slopes of a learned function of the reward as "slopes".
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metarl.agents.inner_rewards import Units, straight
 from metarl.agents.returns import (
     baseline_features,
+    centred,
     discounted,
     explained_variance,
     gae,
@@ -37,6 +40,7 @@ from metarl.agents.state import named, under
 from metarl.trial import Trial
 
 LIVED = ("obs", "action", "reward", "last")  # all that an inner step needs of a step
+_SLOPES = "slopes"
 Rates = Mapping[str, Tensor | float]  # inner step sizes, of those weights alone that adapt
 Loss = Callable[[Weights], Tensor]
 
@@ -52,6 +56,7 @@ class Config:
     first_order: bool = False  # FOMAML: drop the second derivatives
     head_only: bool = False  # ANIL: only the last layer and the deviation take inner steps
     learned_rates: bool = False  # Meta-SGD: each weight learns its inner step size
+    learned_rewards: bool = False  # inner steps see rewards through a function that is learned
     discount: float = 0.99  # per step
     decay: float = 0.97  # lambda of the advantages
 
@@ -64,6 +69,7 @@ class Round(NamedTuple):
     advantage: Tensor  # (M, S), normalised; 0 where not valid
     valid: Tensor  # (M, S) bool; False in a later episode that the round's end cut short
     explained: Tensor  # (M, 1) explained variance of the baseline
+    parts: Tensor  # (M, S, J) advantages by each part of a learned function of the reward, if any
 
 
 # The numbers that are learned.
@@ -71,17 +77,18 @@ class Round(NamedTuple):
 
 def meta_parameters(config: Config, weights: Weights) -> Weights:
     """All that the outer step learns, from the weights of one fresh policy."""
-    if not config.learned_rates:
-        return weights
-    adapting = _adapting(config, weights)
-    return weights | named("rate", {
-        name: torch.full_like(weights[name], config.inner_rate) for name in adapting
-    })
+    learned: Weights = {}
+    if config.learned_rates:
+        learned = named("rate", {name: torch.full_like(weights[name], config.inner_rate)
+                                 for name in _adapting(config, weights)})
+    if config.learned_rewards:
+        learned[_SLOPES] = straight()
+    return weights | learned
 
 
 def initialisation(meta: Weights, tasks: int) -> Weights:
     """The weights that each of M tasks begins with, as views (M, ...)."""
-    return stacked({n: w for n, w in meta.items() if not n.startswith("rate/")}, tasks)
+    return stacked({n: meta[n] for n in _weights(meta)}, tasks)
 
 
 def rates(config: Config, meta: Weights, taken: int) -> Rates:
@@ -93,7 +100,12 @@ def rates(config: Config, meta: Weights, taken: int) -> Rates:
 def _adapting(config: Config, weights: Weights) -> list[str]:
     depth = sum(name.startswith("weight") for name in weights)
     head = [f"weight{depth - 1}", f"bias{depth - 1}", "log_std"]
-    return head if config.head_only else list(weights)
+    return head if config.head_only else _weights(weights)
+
+
+def _weights(meta: Weights) -> list[str]:
+    """The names of a policy's own weights among those of all that is learned."""
+    return [name for name in meta if not name.startswith("rate/") and name != _SLOPES]
 
 
 # Inner steps.
@@ -117,6 +129,11 @@ def inner_loss(lived: Round, weights: Weights) -> Tensor:
     """Policy-gradient losses of all tasks, summed, so that each weight sees its own task's only."""
     likelihood = log_likelihood(policy(weights, lived.obs), lived.action)
     return -mean(likelihood * lived.advantage, lived.valid).sum()
+
+
+def credited(meta: Weights, lived: Round) -> Round:
+    """The round with the advantages that an inner step sees."""
+    return lived._replace(advantage=lived.parts @ meta[_SLOPES]) if _SLOPES in meta else lived
 
 
 def ratio_loss(lived: Round, acted: Gaussian, weights: Weights) -> Tensor:
@@ -143,7 +160,8 @@ def replayed(
     weights = initialisation(meta, len(rounds[0].obs))
     lived = [weights]
     for i, each in enumerate(rounds):
-        loss = partial(ratio_loss, each, acted[i]) if acted else partial(inner_loss, each)
+        seen = credited(meta, each)
+        loss = partial(ratio_loss, seen, acted[i]) if acted else partial(inner_loss, seen)
         weights = adapted(weights, loss, rates(config, meta, i), config.first_order)
         lived.append(weights)
     return lived
@@ -157,34 +175,42 @@ def last_policy(config: Config, meta: Weights, rounds: Sequence[Round]) -> Gauss
 # Rollouts.
 
 
-def rounds_of(config: Config, trial: Trial, device: torch.device) -> list[Round]:
+def rounds_of(
+    config: Config, trial: Trial, device: torch.device, units: Units | None = None
+) -> list[Round]:
     """The data of each inner step and of the outer one, cut where weights changed."""
     parts = [getattr(trial, name).to(device).split(trial.round) for name in LIVED]
     tasks = trial.last.shape[1] // trial.replicas
-    return [round_of(config, tasks, *steps) for steps in zip(*parts, strict=True)]
+    return [round_of(config, tasks, units, *steps) for steps in zip(*parts, strict=True)]
 
 
 def round_of(
-    config: Config, tasks: int, obs: Tensor, action: Tensor, reward: Tensor, last: Tensor
+    config: Config, tasks: int, units: Units | None,
+    obs: Tensor, action: Tensor, reward: Tensor, last: Tensor,
 ) -> Round:
-    """Samples from the steps (H, N, ...) of a round, at whose end every row ends an episode."""
+    """Samples from the steps (H, N, ...) of a round, at whose end every row ends an episode. With
+    `units`, rewards are seen through a learned function."""
     by_task = partial(_by_task, tasks)
     number = last.cumsum(0) - last.long()  # (H, N) of each step's episode
     valid = by_task((number == 0) | (number < number[-1]))
     step = torch.arange(len(reward), device=reward.device)[:, None]
     began = torch.where(last, step + 1, 0).roll(1, 0).index_fill(0, step[0], 0).cummax(0).values
-    time = step - began  # (H, N) since the episode's start
-    target = by_task(discounted(reward, last, config.discount))
-    fitted = linear_baseline(by_task(baseline_features(obs, time)), target, valid)
-    value = fitted.view(-1, len(reward)).T  # (T, N)
-    # Rollouts have a fixed length that the baseline's features tell: nothing follows them.
-    advantage = gae(reward, value, value.roll(-1, 0), last, last, config.discount, config.decay)
+    features = by_task(baseline_features(obs, step - began))  # of the time since it began
+
+    def judged(reward: Tensor) -> tuple[Tensor, Tensor]:
+        target = by_task(discounted(reward, last, config.discount))
+        fitted = linear_baseline(features, target, valid)
+        value = fitted.view(-1, len(reward)).T  # (T, N)
+        # Rollouts have a fixed length that the baseline's features tell: nothing follows them.
+        advantage = gae(reward, value, value.roll(-1, 0), last, last, config.discount, config.decay)
+        return by_task(advantage), explained_variance(fitted, target, valid)
+
+    advantage, explained = judged(reward)
+    parts = [] if units is None else [
+        centred(judged(part)[0], valid) / units.scale for part in units.parts(reward)]
     return Round(
-        by_task(obs),
-        by_task(action),
-        normalised(by_task(advantage), valid),
-        valid,
-        explained_variance(fitted, target, valid)[:, None],
+        by_task(obs), by_task(action), normalised(advantage, valid), valid, explained[:, None],
+        torch.stack(parts, -1) if parts else advantage.new_empty(*advantage.shape, 0),
     )
 
 

@@ -27,6 +27,7 @@ from metarl.agents.inner import (
     LIVED,
     Round,
     adapted,
+    credited,
     initialisation,
     inner_loss,
     meta_parameters,
@@ -34,6 +35,7 @@ from metarl.agents.inner import (
     round_of,
     rounds_of,
 )
+from metarl.agents.inner_rewards import Units, root_mean_square, steepness
 from metarl.agents.networks import LOG_STD
 from metarl.agents.outer_ppo import ppo
 from metarl.agents.outer_trpo import trpo
@@ -82,6 +84,7 @@ class Maml:
         fresh = meta_parameters(config, initial(sizes, config.std, source))
         self.meta = {name: w.to(device) for name, w in fresh.items()}
         self.memory: dict[str, Tensor] = {}  # of the outer step
+        self.units = Units().to(device) if config.learned_rewards else None
 
     # Acting.
 
@@ -105,8 +108,8 @@ class Maml:
             return belief._replace(pending=pending)
         parts = [torch.stack([getattr(s, name) for s in pending]) for name in LIVED]
         with torch.no_grad():
-            lived = round_of(self.config, _tasks(belief), *parts)
-            return self._adapted(belief, lived)
+            lived = round_of(self.config, _tasks(belief), self.units, *parts)
+            return self._adapted(belief, credited(self.meta, lived))
 
     def imitate(self, belief: Belief, lived: Steps) -> Belief:
         """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
@@ -114,7 +117,7 @@ class Maml:
         from others' actions would weigh them by a policy gradient that holds for its own alone.)"""
         every = torch.ones_like(lived.last)[None]
         demonstrated = Round(lived.obs[None], lived.action[None].clamp(-1, 1), every.float(), every,
-                             every.float())
+                             every.float(), every.float()[..., None])
         with torch.no_grad():
             return self._adapted(belief, demonstrated)
 
@@ -128,7 +131,7 @@ class Maml:
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         """One outer step on a trial that began at the prior; numbers to log."""
-        rounds = rounds_of(self.config, trial, self.device)
+        rounds = rounds_of(self.config, trial, self.device, self.units)
         step = _OUTER[self.config.outer]
         self.meta, self.memory, numbers = step(self.config, self.meta, self.memory, rounds)
         numbers |= {
@@ -138,7 +141,20 @@ class Maml:
         if learned := under("rate", self.meta):
             numbers["policy/inner_rate"] = float(torch.stack([r.mean() for r in learned.values()])
                                                  .mean())
+        if self.units:
+            numbers |= steepness(self.meta["slopes"])
+            self._measure(self.units, trial, first=iteration == 0)
         return numbers
+
+    def _measure(self, units: Units, trial: Trial, first: bool) -> None:
+        """Bring the units up to date, now that what was lived in the old ones is learned from: of
+        rewards always, of advantages once, so that inner steps begin as long as without."""
+        if not trial.reward.isfinite().all():
+            return
+        units.rewards.update(trial.reward[..., None])
+        if first:
+            rounds = rounds_of(self.config, trial, self.device, units)
+            units.scale.copy_(root_mean_square([lived.parts for lived in rounds]))
 
     # State.
 
@@ -154,12 +170,15 @@ class Maml:
 
     def policy_state(self) -> dict[str, Tensor]:
         """The part of the state that acting and inferring need."""
-        return named("weights", self.meta)
+        units = named("units", self.units.state_dict()) if self.units else {}
+        return {**named("weights", self.meta), **units}
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `policy_state` returned."""
         found = under("weights", state)
         self.meta = {name: found[name].to(self.device, copy=True) for name in self.meta}
+        if self.units:
+            self.units.load_state_dict(under("units", state))
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         """The adapted weights. Raises ValueError within a round."""
@@ -185,6 +204,8 @@ def _check(config: Config) -> None:
         raise unknown("outer step", config.outer, _OUTER)
     if min(config.inner_steps, config.epochs, config.rollouts, config.tasks) < 1:
         raise UserError("tasks, rollouts, inner_steps and epochs must be at least 1")
-    if config.outer == "reptile" and (config.head_only or config.learned_rates):
+    unmoved = config.head_only or config.learned_rates or config.learned_rewards
+    if config.outer == "reptile" and unmoved:
         raise UserError("reptile moves what the inner steps move: it can learn neither the body "
-                        "under head_only nor learned_rates; choose another outer step")
+                        "under head_only, nor learned_rates, nor learned_rewards; choose another "
+                        "outer step")

@@ -44,11 +44,15 @@ def mean(value: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, value, 0.0).sum(1, keepdim=True) / valid.sum(1, keepdim=True)
 
 
+def centred(value: Tensor, valid: Tensor) -> Tensor:
+    """Values (M, S) shifted to mean 0 over each task's valid samples (M, S); 0 elsewhere."""
+    return torch.where(valid, value - mean(value, valid), 0.0)
+
+
 def normalised(value: Tensor, valid: Tensor) -> Tensor:
-    """Values (M, S) shifted and scaled to mean 0 and standard deviation 1 over each task's valid
-    samples (M, S); 0 elsewhere."""
-    centred = value - mean(value, valid)
-    return torch.where(valid, centred / (mean(centred.square(), valid).sqrt() + 1e-8), 0.0)
+    """The same scaled to standard deviation 1 as well."""
+    around = centred(value, valid)
+    return around / (mean(around.square(), valid).sqrt() + 1e-8)
 
 
 def explained_variance(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -21,7 +21,16 @@ from test_maml import (
 )
 from torch import Tensor
 
-from metarl.agents.inner import Round, adapted, last_policy, replayed, surrogate
+from metarl.agents.inner import (
+    Round,
+    adapted,
+    credited,
+    last_policy,
+    replayed,
+    rounds_of,
+    surrogate,
+)
+from metarl.agents.inner_rewards import KNOTS, Units
 from metarl.agents.maml import Config, Maml
 from metarl.agents.outer import OuterName, ascent, reptile
 from metarl.agents.outer_ppo import adapted_penalty, objective, policies_that_acted
@@ -35,6 +44,7 @@ RELATIVES: dict[str, dict[str, Any]] = {
     "fomaml": {"first_order": True},
     "anil": {"head_only": True},
     "meta-sgd": {"learned_rates": True},
+    "learned rewards": {"learned_rewards": True},
     "anil and meta-sgd": {"head_only": True, "learned_rates": True},
     "ppo": {"outer": "ppo", "outer_rate": 1e-2},
     "promp": {"outer": "promp", "outer_rate": 1e-2},
@@ -57,7 +67,8 @@ def bandit(mean: float, log_std: float = 0.0) -> dict[str, Tensor]:
 def pulls(action: Tensor, advantage: Tensor) -> Round:
     """What M tasks' pulls (M, S) of a bandit brought."""
     return Round(torch.zeros(*action.shape, 1).double(), action[..., None], advantage,
-                 torch.ones_like(action, dtype=torch.bool), torch.ones(len(action), 1))
+                 torch.ones_like(action, dtype=torch.bool), torch.ones(len(action), 1),
+                 torch.empty(*action.shape, 0))
 
 
 # First order.
@@ -94,7 +105,8 @@ def test_without_the_hessian_the_second_order_gradient_is_the_first_order_one():
 
 
 @pytest.mark.parametrize("changed", [
-    {"head_only": True}, {"learned_rates": True}, {"head_only": True, "learned_rates": True}
+    {"head_only": True}, {"learned_rates": True}, {"head_only": True, "learned_rates": True},
+    {"learned_rewards": True},
 ])
 @pytest.mark.parametrize("inner_steps", [1, 2])
 def test_the_meta_gradient_equals_finite_differences(changed: dict[str, Any], inner_steps: int):
@@ -142,6 +154,58 @@ def test_an_inner_step_is_as_long_as_each_weight_has_learned():
     after = adapted(w, lambda x: 2 * x["a"] + 3 * x["b"] + 5 * x["c"],
                     {"a": torch.tensor(0.1), "b": torch.tensor(-0.2)})
     assert [round(float(x), 6) for x in after.values()] == [0.8, 1.6, 1.0]
+
+
+# Learned rewards.
+
+
+def test_rewards_are_told_in_deviations_and_by_how_much_they_are_above_each_knot():
+    units = Units()
+    units.rewards.update(torch.tensor([[0.0], [4.0]]))  # mean 2, deviation 2
+    parts = units.parts(torch.tensor([[0.0, 2.0, 5.0]]))
+    assert KNOTS == (-1.5, -0.5, 0.5, 1.5)
+    expected = [[-1, 0, 1.5], [0.5, 1.5, 3], [0, 0.5, 2], [0, 0, 1], [0, 0, 0]]
+    assert torch.allclose(torch.cat(parts), torch.tensor(expected), atol=1e-5)
+
+
+def test_inner_steps_weigh_the_advantages_of_each_part_by_its_slope():
+    round_ = pulls(torch.zeros(1, 2), torch.tensor([[5.0, 5.0]]))._replace(
+        parts=torch.tensor([[[1.0, 2.0], [3.0, -1.0]]]))
+    assert credited({"slopes": torch.tensor([2.0, 0.5])}, round_).advantage.tolist() == [[3.0, 5.5]]
+    assert credited({}, round_) is round_
+
+
+def test_a_straight_function_of_the_reward_teaches_as_the_reward_itself():
+    # Advantages per task differ by their deviation alone, by which the usual ones are divided.
+    maml = agent(learned_rewards=True)
+    trial, _ = live(maml)
+    lived = rounds_of(maml.config, trial, CPU, maml.units)[0]
+    seen = credited(maml.meta, lived).advantage
+    deviation = seen.square().mean(1, keepdim=True).sqrt()
+    assert torch.allclose(seen / deviation, lived.advantage, atol=1e-4)
+
+
+def test_where_the_function_is_flat_an_inner_step_changes_nothing():
+    maml = agent(learned_rewards=True)
+    maml.meta["slopes"] = torch.zeros(5)
+    _, belief = live(maml)
+    assert all(torch.equal(w[0], maml.meta[name]) for name, w in belief.weights.items())
+
+
+def test_the_outer_step_learns_the_slopes_and_counts_units_after_it_has_learned():
+    maml = agent(learned_rewards=True)
+    units = maml.units
+    assert units is not None
+    trial, _ = live(maml)
+    maml.learn(trial, 0, 0)
+    assert maml.meta["slopes"].tolist() != [1, 0, 0, 0, 0]
+    rounds = rounds_of(maml.config, trial, CPU, units)
+    squares = torch.cat([lived.parts[..., 0].flatten() for lived in rounds]).square()
+    assert float(squares.mean()) == pytest.approx(1, rel=1e-4)  # an advantage's size is 1 now
+    count, scale = float(units.rewards.count), float(units.scale)
+    assert count == trial.reward.numel()
+    maml.learn(live(maml, 1)[0], 0, 1)
+    assert float(units.rewards.count) == 2 * count and float(units.scale) == scale
 
 
 # PPO and ProMP.
@@ -309,6 +373,7 @@ def test_training_makes_an_inner_step_worth_more(options: dict[str, Any]):
     ({"inner_steps": 0}, "at least 1"),
     ({"outer": "reptile", "head_only": True}, "neither the body"),
     ({"outer": "reptile", "learned_rates": True}, "nor learned_rates"),
+    ({"outer": "reptile", "learned_rewards": True}, "nor learned_rewards"),
 ])
 def test_settings_that_make_no_agent_are_refused(changed: dict[str, Any], said: str):
     with pytest.raises(UserError, match=said.replace("?", r"\?")):

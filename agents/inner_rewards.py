@@ -1,0 +1,52 @@
+"""What inner steps make of a reward: a function of it that is learned with the initialisation.
+
+Where a reward falls off evenly around a goal, a policy gradient is as long near it as far away, and
+inner steps of one size overshoot. Seen through a function that grows ever less, rewards lead to a
+gradient that shrinks with what is left to gain. Which function does is learned by the outer step,
+as in Zheng et al., "On Learning Intrinsic Rewards for Policy Gradient Methods" (NeurIPS 2018), and
+Bechtle et al., "Meta Learning via Learned Loss" (ICPR 2021). What the outer step improves, and what
+is reported, are the rewards themselves.
+
+The function is linear between knots. Advantages are linear in rewards, and so in its slopes: those
+by each of its parts are computed once, and weighed anew for each set of slopes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from metarl.agents.networks import Normalizer
+
+KNOTS = (-1.5, -0.5, 0.5, 1.5)  # deviations of the reward, where the function may bend
+
+
+class Units(nn.Module):
+    """In which units inner steps see rewards and advantages: by those of training so far."""
+
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rewards = Normalizer(1)
+        self.register_buffer("scale", torch.ones(()))  # of advantages
+
+    def parts(self, reward: Tensor) -> list[Tensor]:
+        """The rewards (T, N) in deviations, and by how much they are above each knot."""
+        seen = self.rewards(reward[..., None])[..., 0]
+        return [seen, *((seen - knot).relu() for knot in KNOTS)]
+
+
+def straight() -> Tensor:
+    """The slopes (J,) of the function that changes nothing: 1, and no bend at any knot."""
+    return torch.eye(1, len(KNOTS) + 1)[0]
+
+
+def root_mean_square(parts: Sequence[Tensor]) -> Tensor:
+    """Of the advantages by the rewards in deviations, in some rounds: each (M, S, J)."""
+    return torch.cat([each[..., 0].flatten() for each in parts]).square().mean().sqrt()
+
+
+def steepness(slopes: Tensor) -> dict[str, float]:
+    """How steep the function is where rewards are low, and where they are high: numbers to log."""
+    return {"policy/slope_low": float(slopes[0]), "policy/slope_high": float(slopes.sum())}
