@@ -6,6 +6,8 @@ the relatives change is what a step looks like, never the loop:
 * first order (FOMAML): the outer gradient takes the inner one for a constant;
 * ANIL (Raghu et al., "Rapid Learning or Feature Reuse?", ICLR 2020): only the last layer, here with
   the standard deviation, has an inner step size;
+* CAVIA (Zintgraf et al., ICML 2019): only a few numbers beside the observation, its context. They
+  span what tasks differ by, so that the noise of all other directions does not move the policy;
 * Meta-SGD (Li et al. 2017): each weight has its own, and the outer step learns it;
 * ProMP (Rothfuss et al., ICLR 2019): the inner objective is the ratio of likelihoods. Its gradient
   is the same, its curvature also has the term E[grad log p grad log p^T A], by which the weights
@@ -55,6 +57,7 @@ class Config:
     inner_decay: float = 1.0  # factor on that size from each inner step to the next
     first_order: bool = False  # FOMAML: drop the second derivatives
     head_only: bool = False  # ANIL: only the last layer and the deviation take inner steps
+    context: int = 0  # CAVIA: so many numbers beside the observation, which alone take inner steps
     learned_rates: bool = False  # Meta-SGD: each weight learns its inner step size
     learned_rewards: bool = False  # inner steps see rewards through a function that is learned
     discount: float = 0.99  # per step
@@ -98,6 +101,8 @@ def rates(config: Config, meta: Weights, taken: int) -> Rates:
 
 
 def _adapting(config: Config, weights: Weights) -> list[str]:
+    if config.context:
+        return ["context"]
     depth = sum(name.startswith("weight") for name in weights)
     head = [f"weight{depth - 1}", f"bias{depth - 1}", "log_std"]
     return head if config.head_only else _weights(weights)

@@ -3,7 +3,7 @@
 Each task's rollouts give its policy an inner gradient step (`inner`); the outer step improves what
 the adapted policies earn, differentiating through the inner one (`outer_trpo`, `outer_ppo`, or
 Reptile's in `outer`). Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
-Networks" (ICML 2017). FOMAML, ANIL, Meta-SGD, ProMP and Reptile are settings of it.
+Networks" (ICML 2017). FOMAML, ANIL, CAVIA, Meta-SGD, ProMP and Reptile are settings of it.
 
 When it is judged or used it takes an inner step after every round of H control steps of all of its
 rollouts, however many these are: the return of episode k is that of the rows' first episodes in
@@ -81,7 +81,7 @@ class Maml:
         )
         sizes = [shapes.obs, *[config.hidden] * config.layers, shapes.action]
         source = torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
-        fresh = meta_parameters(config, initial(sizes, config.std, source))
+        fresh = meta_parameters(config, initial(sizes, config.std, config.context, source))
         self.meta = {name: w.to(device) for name, w in fresh.items()}
         self.memory: dict[str, Tensor] = {}  # of the outer step
         self.units = Units().to(device) if config.learned_rewards else None
@@ -204,8 +204,11 @@ def _check(config: Config) -> None:
         raise unknown("outer step", config.outer, _OUTER)
     if min(config.inner_steps, config.epochs, config.rollouts, config.tasks) < 1:
         raise UserError("tasks, rollouts, inner_steps and epochs must be at least 1")
-    unmoved = config.head_only or config.learned_rates or config.learned_rewards
+    if config.head_only and config.context:
+        raise UserError("either the head takes inner steps, under head_only, or the context does; "
+                        "leave one of them out")
+    named = ("head_only", "context", "learned_rates", "learned_rewards")
+    unmoved = [name for name in named if getattr(config, name)]
     if config.outer == "reptile" and unmoved:
-        raise UserError("reptile moves what the inner steps move: it can learn neither the body "
-                        "under head_only, nor learned_rates, nor learned_rewards; choose another "
-                        "outer step")
+        raise UserError(f"reptile moves what the inner steps move, and learns nothing else: not "
+                        f"under {' and '.join(unmoved)}; choose another outer step")

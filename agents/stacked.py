@@ -14,8 +14,8 @@ from torch import Tensor
 from metarl.agents.networks import LOG_STD
 from metarl.agents.returns import mean
 
-# A policy's weights by name: weight0 (in, out), bias0 (1, out), ..., log_std (1, A). Stacked over
-# tasks, each has M in front.
+# A policy's weights by name: weight0 (in, out), bias0 (1, out), ..., log_std (1, A); where it has a
+# context, also context (1, C) and context_weight (C, out). Stacked over tasks, each has M in front.
 Weights = dict[str, Tensor]
 
 
@@ -30,15 +30,22 @@ class Gaussian(NamedTuple):
         return Gaussian(self.mean.detach(), self.log_std.detach())
 
 
-def initial(sizes: list[int], std: float, generator: torch.Generator) -> Weights:
-    """Weights of one policy with layers of these sizes (Glorot and Bengio 2010)."""
+def initial(sizes: list[int], std: float, context: int, generator: torch.Generator) -> Weights:
+    """Weights of one policy with layers of these sizes (Glorot and Bengio 2010), and so many
+    numbers of context beside its observation, zeros at first."""
     weights = {}
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        bound = math.sqrt(6 / (fan_in + fan_out))
-        weight = torch.empty(fan_in, fan_out)
-        weights[f"weight{i}"] = weight.uniform_(-bound, bound, generator=generator)
+        weights[f"weight{i}"] = _glorot(fan_in, fan_out, generator)
         weights[f"bias{i}"] = torch.zeros(1, fan_out)
+    if context:
+        weights["context"] = torch.zeros(1, context)
+        weights["context_weight"] = _glorot(context, sizes[1], generator)
     return weights | {"log_std": torch.full((1, sizes[-1]), math.log(std))}
+
+
+def _glorot(fan_in: int, fan_out: int, generator: torch.Generator) -> Tensor:
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    return torch.empty(fan_in, fan_out).uniform_(-bound, bound, generator=generator)
 
 
 def stacked(weights: Weights, tasks: int) -> Weights:
@@ -48,13 +55,22 @@ def stacked(weights: Weights, tasks: int) -> Weights:
 
 def policy(weights: Weights, obs: Tensor) -> Gaussian:
     """The distribution of actions at obs (M, S, O), each task under its own stacked weights."""
-    hidden = obs
+    weights, hidden = _in_context(weights), obs
     depth = sum(name.startswith("weight") for name in weights)
     for i in range(depth):
         hidden = torch.baddbmm(weights[f"bias{i}"], hidden, weights[f"weight{i}"])
         if i < depth - 1:
             hidden = hidden.tanh()
     return Gaussian(hidden, weights["log_std"].clamp(*LOG_STD))
+
+
+def _in_context(weights: Weights) -> Weights:
+    """The weights with what the context adds to the first layer, which is the same at every
+    observation: a bias."""
+    if "context" not in weights:
+        return weights
+    added = weights["context"] @ weights["context_weight"]
+    return weights | {"bias0": weights["bias0"] + added}
 
 
 def log_likelihood(gaussian: Gaussian, action: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from test_maml import (
 )
 from torch import Tensor
 
+from metarl.agents import stacked
 from metarl.agents.inner import (
     Round,
     adapted,
@@ -44,7 +45,10 @@ RELATIVES: dict[str, dict[str, Any]] = {
     "fomaml": {"first_order": True},
     "anil": {"head_only": True},
     "meta-sgd": {"learned_rates": True},
+    "cavia": {"context": 4, "inner_rate": 1.0},
     "learned rewards": {"learned_rewards": True},
+    "cavia with learned rates and rewards": {"context": 4, "inner_rate": 1.0,
+                                             "learned_rates": True, "learned_rewards": True},
     "anil and meta-sgd": {"head_only": True, "learned_rates": True},
     "ppo": {"outer": "ppo", "outer_rate": 1e-2},
     "promp": {"outer": "promp", "outer_rate": 1e-2},
@@ -106,7 +110,7 @@ def test_without_the_hessian_the_second_order_gradient_is_the_first_order_one():
 
 @pytest.mark.parametrize("changed", [
     {"head_only": True}, {"learned_rates": True}, {"head_only": True, "learned_rates": True},
-    {"learned_rewards": True},
+    {"learned_rewards": True}, {"context": 2},
 ])
 @pytest.mark.parametrize("inner_steps", [1, 2])
 def test_the_meta_gradient_equals_finite_differences(changed: dict[str, Any], inner_steps: int):
@@ -134,6 +138,30 @@ def test_only_the_head_adapts_and_the_body_is_learned(learned: bool):
                        for name in ("weight1", "bias1", "log_std"))
     maml.learn(trial, 0, 0)
     assert not torch.equal(maml.meta["weight0"], before["weight0"])
+
+
+def test_only_the_context_adapts_and_all_is_learned():
+    maml = agent(context=3)
+    before = dict(maml.meta)
+    trial, belief = live(maml)
+    for task in range(2):
+        moved = {name for name, w in belief.weights.items()
+                 if not torch.equal(w[task], before[name])}
+        assert moved == {"context"}
+    maml.learn(trial, 0, 0)
+    assert not any(torch.equal(w, before[name]) for name, w in maml.meta.items())
+
+
+def test_the_context_acts_as_observations_that_never_change():
+    generator = torch.Generator().manual_seed(0)
+    own = stacked.initial([2, 5, 1], 0.5, 3, generator)
+    own["context"] = torch.tensor([[0.1, -0.2, 0.3]])
+    plain = {n: w for n, w in own.items() if not n.startswith("context")}
+    plain["weight0"] = torch.cat([own["weight0"], own["context_weight"]])
+    obs = torch.randn(1, 4, 2, generator=generator)
+    wide = torch.cat([obs, own["context"].expand(1, 4, 3)], -1)
+    told = policy(stacked.stacked(own, 1), obs).mean
+    assert torch.allclose(told, policy(stacked.stacked(plain, 1), wide).mean, atol=1e-6)
 
 
 def test_learned_step_sizes_begin_as_the_fixed_one_and_then_differ_by_weight():
@@ -350,8 +378,8 @@ def test_an_update_that_is_not_finite_is_skipped_and_reported(options: dict[str,
 def test_a_trial_may_have_any_number_of_inner_steps(options: dict[str, Any]):
     maml = agent(**options)
     trial, _ = live(maml, episodes=5)
-    weights = [belief.weights["bias1"] for belief in beliefs(maml, trial)]
-    changed = [t for t in range(1, 50) if not torch.equal(weights[t], weights[t - 1])]
+    weights = [belief.weights for belief in beliefs(maml, trial)]
+    changed = [t for t in range(1, 50) if not equal(weights[t], weights[t - 1])]
     assert changed == [9, 19, 29, 39, 49]
 
 
@@ -371,9 +399,10 @@ def test_training_makes_an_inner_step_worth_more(options: dict[str, Any]):
 @pytest.mark.parametrize(("changed", "said"), [
     ({"outer": "trop"}, "unknown outer step 'trop'; did you mean trpo?"),
     ({"inner_steps": 0}, "at least 1"),
-    ({"outer": "reptile", "head_only": True}, "neither the body"),
-    ({"outer": "reptile", "learned_rates": True}, "nor learned_rates"),
-    ({"outer": "reptile", "learned_rewards": True}, "nor learned_rewards"),
+    ({"outer": "reptile", "head_only": True}, "not under head_only;"),
+    ({"outer": "reptile", "learned_rates": True, "learned_rewards": True},
+     "not under learned_rates and learned_rewards;"),
+    ({"head_only": True, "context": 3}, "leave one of them out"),
 ])
 def test_settings_that_make_no_agent_are_refused(changed: dict[str, Any], said: str):
     with pytest.raises(UserError, match=said.replace("?", r"\?")):
