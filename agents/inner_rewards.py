@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from metarl.agents.networks import Normalizer
 
-KNOTS = (-1.5, -0.5, 0.5, 1.5)  # deviations of the reward, where the function may bend
+# Deviations of the reward, where the function may bend: most of them where little is left to gain.
+KNOTS = (-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
 
 
 class Units(nn.Module):

@@ -31,7 +31,7 @@ from metarl.agents.inner import (
     rounds_of,
     surrogate,
 )
-from metarl.agents.inner_rewards import KNOTS, Units
+from metarl.agents.inner_rewards import KNOTS, Units, straight
 from metarl.agents.maml import Config, Maml
 from metarl.agents.outer import OuterName, ascent, reptile
 from metarl.agents.outer_ppo import adapted_penalty, objective, policies_that_acted
@@ -191,9 +191,9 @@ def test_rewards_are_told_in_deviations_and_by_how_much_they_are_above_each_knot
     units = Units()
     units.rewards.update(torch.tensor([[0.0], [4.0]]))  # mean 2, deviation 2
     parts = units.parts(torch.tensor([[0.0, 2.0, 5.0]]))
-    assert KNOTS == (-1.5, -0.5, 0.5, 1.5)
-    expected = [[-1, 0, 1.5], [0.5, 1.5, 3], [0, 0.5, 2], [0, 0, 1], [0, 0, 0]]
-    assert torch.allclose(torch.cat(parts), torch.tensor(expected), atol=1e-5)
+    assert KNOTS == (-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+    above = [[1, 2, 3.5], [0, 1, 2.5], [0, 0, 1.5], [0, 0, 1], [0, 0, 0.5], *[[0, 0, 0]] * 3]
+    assert torch.allclose(torch.cat(parts), torch.tensor([[-1, 0, 1.5], *above]), atol=1e-5)
 
 
 def test_inner_steps_weigh_the_advantages_of_each_part_by_its_slope():
@@ -215,7 +215,7 @@ def test_a_straight_function_of_the_reward_teaches_as_the_reward_itself():
 
 def test_where_the_function_is_flat_an_inner_step_changes_nothing():
     maml = agent(learned_rewards=True)
-    maml.meta["slopes"] = torch.zeros(5)
+    maml.meta["slopes"] = torch.zeros_like(maml.meta["slopes"])
     _, belief = live(maml)
     assert all(torch.equal(w[0], maml.meta[name]) for name, w in belief.weights.items())
 
@@ -226,7 +226,7 @@ def test_the_outer_step_learns_the_slopes_and_counts_units_after_it_has_learned(
     assert units is not None
     trial, _ = live(maml)
     maml.learn(trial, 0, 0)
-    assert maml.meta["slopes"].tolist() != [1, 0, 0, 0, 0]
+    assert not torch.equal(maml.meta["slopes"], straight())
     rounds = rounds_of(maml.config, trial, CPU, units)
     squares = torch.cat([lived.parts[..., 0].flatten() for lived in rounds]).square()
     assert float(squares.mean()) == pytest.approx(1, rel=1e-4)  # an advantage's size is 1 now

@@ -5,7 +5,8 @@
 Each gradient step is on rollouts of its own. On cheetahs episodes have 100 steps, as in the
 literature: the returns are no others' rivals. On cheetah-dir, which has but two tasks that differ,
 an iteration has 10 in place of the literature's 40, and what else the preset says; `maml (H 100,
-10 tasks)` has but these, and ends after 24 M env steps.
+10 tasks)` has but these, and ends after 24 M env steps. On arms `maml` is CAVIA with learned
+rewards and PPO; what is called `plain` there is MAML as it was published, and its relatives.
 """
 
 from metarl.study import Job, grid
@@ -21,14 +22,20 @@ _RELATIVES: dict[str, tuple[str, ...]] = {
     "reptile": ("--config.outer", "reptile"),
 }
 _ARMS, _CHEETAHS = ["reach", "push", "insert"], ["cheetah-dir", "cheetah-vel"]
+_PLAIN = ("--config.context", "0", "--config.no-learned-rewards", "--config.outer", "trpo",
+          "--config.tasks", "20", "--config.rollouts", "5", "--config.inner-rate", "0.02",
+          "--config.inner-decay", "0.6", "--config.whole-inner", "--config.kl", "0.03",
+          "--steps", "8000000")
 
 
 def _jobs(seed: int) -> list[Job]:
     return [
-        job
-        for families, suffix in ((_CHEETAHS, " (H 100)"), (_ARMS, ""))
-        for name, flags in _RELATIVES.items()
-        for job in grid(["maml"], families, [seed], flags=flags, label=name + suffix)
+        *grid(["maml"], _ARMS, [seed]),
+        *(job
+          for families, begin, suffix in ((_CHEETAHS, (), " (H 100)"), (_ARMS, _PLAIN, " (plain)"))
+          for name, flags in _RELATIVES.items()
+          for job in grid(["maml"], families, [seed], flags=(*begin, *flags),
+                          label=name + suffix)),
     ]
 
 
