@@ -12,11 +12,11 @@ _ARM = {
 }
 
 # What an action does shows at once: advantages look few steps ahead. Noise of the inner gradient in
-# all of a policy's weights moves it about; that in a context's 16 numbers does less harm, and a step
-# takes less time. The gradient is as long near a goal as far from it, unless rewards are seen through
-# a function that grows ever less. On reach, after 2.8 M env steps training's rollouts earned 34, and
-# 32 with all weights, TRPO and learned rewards; with steps that shrink, and with 5 rollouts, TRPO and
-# rewards as they are, 27 to 28 and 31 after 6 M (one seed each).
+# all of a policy's weights moves it about; that in a context's 16 numbers does less harm, and a
+# step takes less time. The gradient is as long near a goal as far from it, unless rewards are seen
+# through a function that grows ever less. On reach, from 2.4 to 2.8 M env steps, training's
+# rollouts earned 34; 32 with all weights and TRPO; and 28 (31 from 5.6 M on) with TRPO, 5 rollouts
+# of 20 tasks, steps that shrink and rewards as they are. One seed each.
 _MAML_ARM = {
     "options": {"steps": 12_000_000, "evaluate_every": 600_000, "evaluation_episodes": 4},
     "config": {"tasks": 10, "rollouts": 20, "inner_steps": 3, "context": 16, "inner_rate": 2.0,

@@ -11,31 +11,41 @@ rewards and PPO; what is called `plain` there is MAML as it was published, and i
 
 from metarl.study import Job, grid
 
+Options = dict[str, str]  # of the command line; "" for a flag
+
 # How each of them differs from MAML with TRPO.
-_RELATIVES: dict[str, tuple[str, ...]] = {
-    "maml": (),
-    "promp": ("--config.outer", "promp", "--config.kl", "0.01"),
-    "maml-ppo": ("--config.outer", "ppo"),
-    "fomaml": ("--config.first-order",),
-    "anil": ("--config.head-only",),
-    "meta-sgd": ("--config.learned-rates",),
-    "reptile": ("--config.outer", "reptile"),
+_RELATIVES: dict[str, Options] = {
+    "maml": {},
+    "promp": {"--config.outer": "promp", "--config.kl": "0.01"},
+    "maml-ppo": {"--config.outer": "ppo"},
+    "fomaml": {"--config.first-order": ""},
+    "anil": {"--config.head-only": ""},
+    "meta-sgd": {"--config.learned-rates": ""},
+    "reptile": {"--config.outer": "reptile"},
+}
+_PLAIN: Options = {
+    "--config.context": "0", "--config.no-learned-rewards": "", "--config.outer": "trpo",
+    "--config.tasks": "20", "--config.rollouts": "5", "--config.inner-rate": "0.02",
+    "--config.inner-decay": "0.6", "--config.whole-inner": "", "--config.kl": "0.03",
+    "--steps": "8000000",
 }
 _ARMS, _CHEETAHS = ["reach", "push", "insert"], ["cheetah-dir", "cheetah-vel"]
-_PLAIN = ("--config.context", "0", "--config.no-learned-rewards", "--config.outer", "trpo",
-          "--config.tasks", "20", "--config.rollouts", "5", "--config.inner-rate", "0.02",
-          "--config.inner-decay", "0.6", "--config.whole-inner", "--config.kl", "0.03",
-          "--steps", "8000000")
+
+
+def _relatives(families: list[str], seed: int, common: Options, suffix: str) -> list[Job]:
+    return [
+        job
+        for name, options in _RELATIVES.items()
+        for job in grid(["maml"], families, [seed], label=name + suffix,
+                        flags=tuple(w for pair in (common | options).items() for w in pair if w))
+    ]
 
 
 def _jobs(seed: int) -> list[Job]:
     return [
+        *_relatives(_CHEETAHS, seed, {}, " (H 100)"),
         *grid(["maml"], _ARMS, [seed]),
-        *(job
-          for families, begin, suffix in ((_CHEETAHS, (), " (H 100)"), (_ARMS, _PLAIN, " (plain)"))
-          for name, flags in _RELATIVES.items()
-          for job in grid(["maml"], families, [seed], flags=(*begin, *flags),
-                          label=name + suffix)),
+        *_relatives(_ARMS, seed, _PLAIN, " (plain)"),
     ]
 
 
