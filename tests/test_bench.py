@@ -18,7 +18,8 @@ from tiny import TINY
 
 from metarl import scores
 from metarl.__main__ import main
-from metarl.cli import jobs
+from metarl.agents import AGENTS
+from metarl.cli import jobs, train
 from metarl.cli.bench import Options
 from metarl.cli.bench import _file as scores_file
 from metarl.cli.jobs import Bench
@@ -298,6 +299,26 @@ def test_every_study_that_is_shipped_can_be_listed(
         assert {job["condition"] for job in listed} == {"waiting"}
         assert len({job["seed"] for job in listed}) == 10
     assert not any(tmp_path.iterdir())
+
+
+class Reached(Exception):
+    """A run would be made now."""
+
+
+def test_the_settings_of_every_job_that_is_shipped_make_an_agent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def create(*_: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr(train.Run, "create", create)
+    jobs = {(job.agent, job.family, job.flags)
+            for name in studies() for job in load(name) if job.seed == 0}
+    trained = sorted((agent, *rest) for agent, *rest in jobs if agent in AGENTS)
+    assert len(trained) > 50
+    for agent, family, flags in trained:
+        with pytest.raises(Reached):
+            train.begin([agent, family, "--runs", str(tmp_path), *flags])
 
 
 @pytest.mark.parametrize(("words", "line"), [
