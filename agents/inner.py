@@ -57,7 +57,7 @@ class Config:
     inner_decay: float = 1.0  # factor on that size from each inner step to the next
     first_order: bool = False  # FOMAML: drop the second derivatives
     head_only: bool = False  # ANIL: only the last layer and the deviation take inner steps
-    context: int = 0  # CAVIA: so many numbers beside the observation, which alone take inner steps
+    context_size: int = 0  # CAVIA: numbers beside the observation, which alone take inner steps
     learned_rates: bool = False  # Meta-SGD: each weight learns its inner step size
     learned_rewards: bool = False  # inner steps see rewards through a function that is learned
     discount: float = 0.99  # per step
@@ -101,7 +101,7 @@ def rates(config: Config, meta: Weights, taken: int) -> Rates:
 
 
 def _adapting(config: Config, weights: Weights) -> list[str]:
-    if config.context:
+    if config.context_size:
         return ["context"]
     depth = sum(name.startswith("weight") for name in weights)
     head = [f"weight{depth - 1}", f"bias{depth - 1}", "log_std"]

@@ -81,7 +81,7 @@ class Maml:
         )
         sizes = [shapes.obs, *[config.hidden] * config.layers, shapes.action]
         source = torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
-        fresh = meta_parameters(config, initial(sizes, config.std, config.context, source))
+        fresh = meta_parameters(config, initial(sizes, config.std, config.context_size, source))
         self.meta = {name: w.to(device) for name, w in fresh.items()}
         self.memory: dict[str, Tensor] = {}  # of the outer step
         self.units = Units().to(device) if config.learned_rewards else None
@@ -204,10 +204,10 @@ def _check(config: Config) -> None:
         raise unknown("outer step", config.outer, _OUTER)
     if min(config.inner_steps, config.epochs, config.rollouts, config.tasks) < 1:
         raise UserError("tasks, rollouts, inner_steps and epochs must be at least 1")
-    if config.head_only and config.context:
+    if config.head_only and config.context_size:
         raise UserError("either the head takes inner steps, under head_only, or the context does; "
                         "leave one of them out")
-    named = ("head_only", "context", "learned_rates", "learned_rewards")
+    named = ("head_only", "context_size", "learned_rates", "learned_rewards")
     unmoved = [name for name in named if getattr(config, name)]
     if config.outer == "reptile" and unmoved:
         raise UserError(f"reptile moves what the inner steps move, and learns nothing else: not "

@@ -19,7 +19,7 @@ _ARM = {
 # of 20 tasks, steps that shrink and rewards as they are. One seed each.
 _MAML_ARM = {
     "options": {"steps": 12_000_000, "evaluate_every": 600_000, "evaluation_episodes": 4},
-    "config": {"tasks": 10, "rollouts": 20, "inner_steps": 3, "context": 16, "inner_rate": 2.0,
+    "config": {"tasks": 10, "rollouts": 20, "inner_steps": 3, "context_size": 16, "inner_rate": 2.0,
                "learned_rewards": True, "outer": "ppo", "epochs": 10, "clip": 0.2, "std": 0.5,
                "discount": 0.95, "decay": 0.8, "hidden": 128},
 }

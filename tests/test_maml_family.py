@@ -45,9 +45,9 @@ RELATIVES: dict[str, dict[str, Any]] = {
     "fomaml": {"first_order": True},
     "anil": {"head_only": True},
     "meta-sgd": {"learned_rates": True},
-    "cavia": {"context": 4, "inner_rate": 1.0},
+    "cavia": {"context_size": 4, "inner_rate": 1.0},
     "learned rewards": {"learned_rewards": True},
-    "cavia with learned rates and rewards": {"context": 4, "inner_rate": 1.0,
+    "cavia with learned rates and rewards": {"context_size": 4, "inner_rate": 1.0,
                                              "learned_rates": True, "learned_rewards": True},
     "anil and meta-sgd": {"head_only": True, "learned_rates": True},
     "ppo": {"outer": "ppo", "outer_rate": 1e-2},
@@ -110,7 +110,7 @@ def test_without_the_hessian_the_second_order_gradient_is_the_first_order_one():
 
 @pytest.mark.parametrize("changed", [
     {"head_only": True}, {"learned_rates": True}, {"head_only": True, "learned_rates": True},
-    {"learned_rewards": True}, {"context": 2},
+    {"learned_rewards": True}, {"context_size": 2},
 ])
 @pytest.mark.parametrize("inner_steps", [1, 2])
 def test_the_meta_gradient_equals_finite_differences(changed: dict[str, Any], inner_steps: int):
@@ -141,7 +141,7 @@ def test_only_the_head_adapts_and_the_body_is_learned(learned: bool):
 
 
 def test_only_the_context_adapts_and_all_is_learned():
-    maml = agent(context=3)
+    maml = agent(context_size=3)
     before = dict(maml.meta)
     trial, belief = live(maml)
     for task in range(2):
@@ -402,7 +402,7 @@ def test_training_makes_an_inner_step_worth_more(options: dict[str, Any]):
     ({"outer": "reptile", "head_only": True}, "not under head_only;"),
     ({"outer": "reptile", "learned_rates": True, "learned_rewards": True},
      "not under learned_rates and learned_rewards;"),
-    ({"head_only": True, "context": 3}, "leave one of them out"),
+    ({"head_only": True, "context_size": 3}, "leave one of them out"),
 ])
 def test_settings_that_make_no_agent_are_refused(changed: dict[str, Any], said: str):
     with pytest.raises(UserError, match=said.replace("?", r"\?")):

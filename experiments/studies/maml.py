@@ -24,7 +24,7 @@ _RELATIVES: dict[str, Options] = {
     "reptile": {"--config.outer": "reptile"},
 }
 _PLAIN: Options = {
-    "--config.context": "0", "--config.no-learned-rewards": "", "--config.outer": "trpo",
+    "--config.context-size": "0", "--config.no-learned-rewards": "", "--config.outer": "trpo",
     "--config.tasks": "20", "--config.rollouts": "5", "--config.inner-rate": "0.02",
     "--config.inner-decay": "0.6", "--config.whole-inner": "", "--config.kl": "0.03",
     "--steps": "8000000",
