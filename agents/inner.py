@@ -212,7 +212,7 @@ def round_of(
 
     advantage, explained = judged(reward)
     parts = [] if units is None else [
-        centred(judged(part)[0], valid) / units.scale for part in units.parts(reward)]
+        centred(judged(part)[0], valid) / units.size for part in units.parts(reward)]
     return Round(
         by_task(obs), by_task(action), normalised(advantage, valid), valid, explained[:, None],
         torch.stack(parts, -1) if parts else advantage.new_empty(*advantage.shape, 0),

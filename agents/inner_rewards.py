@@ -20,6 +20,7 @@ from metarl.agents.networks import Normalizer
 
 # Deviations of the reward, where the function may bend: most of them where little is left to gain.
 KNOTS = (-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+_NOTHING = 1e-3  # in deviations of the reward: advantages as small are rounding errors
 
 
 class Units(nn.Module):
@@ -30,7 +31,19 @@ class Units(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.rewards = Normalizer(1)
-        self.register_buffer("scale", torch.ones(()))  # of advantages
+        self.register_buffer("scale", torch.zeros(()))  # of advantages; 0 until they had any
+
+    @property
+    def size(self) -> Tensor:
+        """What advantages are divided by: their scale, or 1 until it is known."""
+        return torch.where(self.scale > 0, self.scale, 1.0)
+
+    def measure(self, parts: Sequence[Tensor]) -> None:
+        """Take over the size of the advantages (M, S, J) in some rounds, unless there was a scale
+        before, or they are none: without any reward there is nothing to measure."""
+        found = torch.cat([each[..., 0].flatten() for each in parts]).square().mean().sqrt()
+        if self.scale == 0 and found.isfinite() and found > _NOTHING:
+            self.scale.copy_(found)
 
     def parts(self, reward: Tensor) -> list[Tensor]:
         """The rewards (T, N) in deviations, and by how much they are above each knot."""
@@ -41,11 +54,6 @@ class Units(nn.Module):
 def straight() -> Tensor:
     """The slopes (J,) of the function that changes nothing: 1, and no bend at any knot."""
     return torch.eye(1, len(KNOTS) + 1)[0]
-
-
-def root_mean_square(parts: Sequence[Tensor]) -> Tensor:
-    """Of the advantages by the rewards in deviations, in some rounds: each (M, S, J)."""
-    return torch.cat([each[..., 0].flatten() for each in parts]).square().mean().sqrt()
 
 
 def steepness(slopes: Tensor) -> dict[str, float]:

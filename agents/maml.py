@@ -35,7 +35,7 @@ from metarl.agents.inner import (
     round_of,
     rounds_of,
 )
-from metarl.agents.inner_rewards import Units, root_mean_square, steepness
+from metarl.agents.inner_rewards import Units, steepness
 from metarl.agents.networks import LOG_STD
 from metarl.agents.outer_ppo import ppo
 from metarl.agents.outer_trpo import trpo
@@ -143,18 +143,18 @@ class Maml:
                                                  .mean())
         if self.units:
             numbers |= steepness(self.meta["slopes"])
-            self._measure(self.units, trial, first=iteration == 0)
+            self._measure(self.units, trial)
         return numbers
 
-    def _measure(self, units: Units, trial: Trial, first: bool) -> None:
+    def _measure(self, units: Units, trial: Trial) -> None:
         """Bring the units up to date, now that what was lived in the old ones is learned from: of
         rewards always, of advantages once, so that inner steps begin as long as without."""
         if not trial.reward.isfinite().all():
             return
         units.rewards.update(trial.reward[..., None])
-        if first:
+        if units.scale == 0:
             rounds = rounds_of(self.config, trial, self.device, units)
-            units.scale.copy_(root_mean_square([lived.parts for lived in rounds]))
+            units.measure([lived.parts for lived in rounds])
 
     # State.
 

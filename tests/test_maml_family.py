@@ -236,6 +236,19 @@ def test_the_outer_step_learns_the_slopes_and_counts_units_after_it_has_learned(
     assert float(units.rewards.count) == 2 * count and float(units.scale) == scale
 
 
+def test_a_first_iteration_without_any_reward_leaves_the_scale_to_a_later_one():
+    maml = agent(learned_rewards=True)
+    units = maml.units
+    assert units is not None
+    empty, _ = live(maml)
+    empty.reward.zero_()
+    maml.learn(empty, 0, 0)
+    assert units.scale == 0
+    assert maml.learn(live(maml, 1)[0], 0, 1)["health/nonfinite"] == 0
+    assert units.scale > 0
+    assert all(w.isfinite().all() for w in live(maml, 2)[1].weights.values())
+
+
 # PPO and ProMP.
 
 

@@ -6,7 +6,7 @@ Each gradient step is on rollouts of its own. On cheetahs episodes have 100 step
 literature: the returns are no others' rivals. On cheetah-dir, which has but two tasks that differ,
 an iteration has 10 in place of the literature's 40, and what else the preset says; `maml (H 100,
 10 tasks)` has but these, and ends after 24 M env steps. On arms `maml` is CAVIA with learned
-rewards and PPO; what is called `plain` there is MAML as it was published, and its relatives.
+rewards and PPO; under `plain`, MAML and its relatives adapt by rewards as they are.
 """
 
 from metarl.study import Job, grid
