@@ -19,6 +19,8 @@ from metarl.trial import Steps
 
 _ROWS, _STEPS = 4, 40  # of the short lives below
 _CROWD = 37  # rows: no multiple of what a processor adds at once
+_FELT = 4  # tasks in each of which each parameter is given two values
+_NO_SUCCESS = "`outcome` has no 'success' to go by"
 _SOLVED, _BLIND = 0.9, 0.6  # success that a scripted policy must have, and without the task
 
 
@@ -183,8 +185,52 @@ def _needed(family: Family) -> None:
                "stricter")
 
 
+def _felt(family: Family) -> None:
+    """Every parameter is felt: with another value of it an episode is another one."""
+    count = len(family.parameters)
+    low = sample_tasks(family, "train", _FELT).repeat_interleave(count, 0)
+    high, rows = low.clone(), torch.arange(len(low))
+    column = rows % count
+    for i, p in enumerate(family.parameters):
+        # Not the ends of a range: those of an angle's are the same.
+        values = p.values or [p.draw(u, 0.0, "train") for u in (0.1, 0.7)]
+        low[column == i, i], high[column == i, i] = values[0], values[-1]
+    felt, pair = torch.zeros(len(low), dtype=torch.bool), []
+    for tasks in (low, high):
+        pair.append(Worlds(family, len(low), threads=1))
+        pair[-1].set_tasks(tasks)
+        pair[-1].reset(draws=Draws.of(0, 0, rows))
+    one, other = pair
+    for action in _whole_episode(one):
+        a, b = one.step(action), other.step(action)
+        for name in ("next_obs", "reward", "last"):
+            differs = getattr(a, name) != getattr(b, name)
+            felt |= differs.reshape(len(low), -1).any(1)
+        felt |= (_measures(one) != _measures(other)).any(0)
+    idle = [p.name for i, p in enumerate(family.parameters) if not felt[column == i].any()]
+    if idle:
+        raise Unchecked(f"nothing was felt of {', '.join(idle)} in whole episodes of "
+                        f"{'the scripted policy' if _scripted(one).numel() else 'random actions'}: "
+                        "if that is no accident, `variant` edits a field that has no effect here")
+
+
+def _idle(family: Family) -> None:
+    """A robot that does nothing does not solve the tasks."""
+    worlds = _worlds(family, _CROWD)
+    if not family.hold and "success" not in family.outcome(worlds.frame, worlds.tasks.numpy()):
+        raise Unchecked(_NO_SUCCESS)
+    success = torch.full((_CROWD,), torch.nan)
+    for _ in range(family.horizon):
+        steps = worlds.step(torch.zeros(_CROWD, worlds.shapes.action))
+        if steps.outcome:  # of the first episode; a row may be in a later one
+            success = torch.where(success.isnan(), steps.outcome["success"], success)
+    rate = success.mean().item()
+    demand(rate < _BLIND, f"standing still succeeds in {rate:.0%} of the tasks: there is nothing "
+           "to learn; make `success` stricter, or start elsewhere")
+
+
 CHECKS = (_starts, _shapes, _hidden, _secret, _repeatable, _alone, _lasting, _unlimited, _contained,
-          _solvable, _needed)
+          _felt, _idle, _solvable, _needed)
 
 
 def _worlds(family: Family, rows: int = _ROWS) -> Worlds:
@@ -198,6 +244,18 @@ def _actions(worlds: Worlds) -> Tensor:
     """(T, N, A) in [-1, 1]."""
     shape = (_STEPS, worlds.rows, worlds.shapes.action)
     return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(1)) - 1
+
+
+def _whole_episode(worlds: Worlds) -> Iterator[Tensor]:
+    """The actions (N, A) of an episode: the scripted policy's, with noise in the second half of the
+    rows; random ones where there is none."""
+    source = torch.Generator().manual_seed(1)
+    for _ in range(worlds.family.horizon):
+        action = 2 * torch.rand(worlds.rows, worlds.shapes.action, generator=source) - 1
+        if (scripted := _scripted(worlds)).numel():
+            action[: worlds.rows // 2] = 0.0  # it may be too good to touch anything
+            action += scripted
+        yield action
 
 
 def _live(worlds: Worlds, strength: float = 1.0) -> Iterator[Steps]:
@@ -240,7 +298,7 @@ def _asked(family: Family) -> Tensor:
         raise Unchecked("there is no scripted policy; a family in Python that has an "
                         "`expert` is checked")
     if not family.hold and "success" not in family.outcome(worlds.frame, task):
-        raise Unchecked("`outcome` has no 'success' to go by")
+        raise Unchecked(_NO_SUCCESS)
     return tasks
 
 

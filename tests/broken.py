@@ -219,3 +219,20 @@ class Hopeless(CheetahVel):
 
     def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
         return {"success": np.zeros(len(task))}
+
+
+class Lazy(CheetahVel):
+    def outcome(self, frame: Frame, task: Array) -> dict[str, Array]:
+        return {"success": frame.qvel[:, 0] < task[:, 0]}
+
+
+class Numb(HopperParams):
+    """Its joints have no stiffness: it makes no difference where their springs rest."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (*super().parameters, Parameter("rest", "rad", "of springs", (0.1, 0.9)))
+
+    def variant(self, spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
+        super().variant(spec, task)
+        spec.joints[-1].springref = task["rest"]

@@ -14,6 +14,7 @@ from metarl.cli.common import show, show_verdicts, table
 from metarl.envs import FAMILIES
 from metarl.envs.contract import Verdict, verdicts
 from metarl.envs.family import Family
+from metarl.envs.hopper_params import HopperParams
 
 
 def problems(family: Family) -> str:
@@ -58,6 +59,7 @@ def test_every_arm_family_keeps_it_on_the_other_arms(name: str, arm: str) -> Non
     ("Remembering", "in one row changes what the others live"),
     ("Hopeless", "succeeds in 0% of the tasks"),
     ("Easy", r"succeeds in \d+% of the tasks when it is told every task's middle"),
+    ("Lazy", r"standing still succeeds in \d+% of the tasks: there is nothing to learn"),
     ("Huge", "gymnasium's check_env objects"),
     ("Huge", "Stable-Baselines3's check_env objects"),
     ("Dark", "a picture is black"),
@@ -67,6 +69,12 @@ def test_every_arm_family_keeps_it_on_the_other_arms(name: str, arm: str) -> Non
 def test_a_planted_fault_is_found_and_explained(name: str, explanation: str) -> None:
     family: Family = getattr(broken, name)()
     assert any(re.search(explanation, verdict.problem) for verdict in verdicts(family))
+
+
+def test_a_parameter_that_nothing_depends_on_is_named() -> None:
+    unchecked = [verdict.unchecked for verdict in verdicts(broken.Numb())]
+    assert any("nothing was felt of rest in whole episodes of random" in text for text in unchecked)
+    assert not any("felt" in verdict.unchecked for verdict in verdicts(HopperParams()))
 
 
 def test_check_tells_what_holds_and_what_fails(
