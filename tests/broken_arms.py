@@ -125,6 +125,22 @@ class Plain(ArmAdapter):
             self.fault = fault
 
 
+class Stalled(Plain):
+    """Lives on a machine that does nothing for half a second, twice after each fault of a wire."""
+
+    stalls = 0
+
+    def inject(self, fault: str) -> None:
+        super().inject(fault)
+        self.stalls = 2 if fault else 0
+
+    def read(self, timeout_s: float) -> ArmState:
+        if self.stalls:
+            self.stalls -= 1
+            time.sleep(0.5)
+        return super().read(timeout_s)
+
+
 # Each is named after the check that must find it.
 
 

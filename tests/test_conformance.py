@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import broken_arms
 import pytest
-from broken_arms import Plain, Sealed, Silent
+from broken_arms import Plain, Sealed, Silent, Stalled
 
 from metarl.errors import UserError
 from metarl.robot import registry
@@ -30,6 +30,7 @@ def broken(check: str) -> type[ArmAdapter]:
 def judged() -> Iterator[Verdicts]:
     """The verdicts on every arm; all are judged at once, as they mostly wait."""
     arms = {"plain": Plain, "silent": Silent, "sealed": Sealed,
+            "stalled": Stalled,
             "twin": lambda: Twin("so101", noise=1e-3, backlash=0.01),
             **{name: broken(name) for name in NAMES}}
     with ThreadPoolExecutor(len(arms)) as pool:
@@ -37,7 +38,7 @@ def judged() -> Iterator[Verdicts]:
                for name, arm in arms.items()}
 
 
-@pytest.mark.parametrize("name", ["plain", "twin"])
+@pytest.mark.parametrize("name", ["plain", "stalled", "twin"])
 def test_an_arm_that_keeps_the_contract_passes_every_check(name: str, judged: Verdicts) -> None:
     assert [v for v in judged[name].result() if v.problem or v.unchecked] == []
 

@@ -281,19 +281,22 @@ def wire(fault: str, factory: Factory, faults: Inject) -> None:
     with connected(factory, on=True) as arm:
         last = watch(arm, STILL / 2)
         inject(faults, arm, fault)
-        told = 0
+        told, times = 0, []
         for _ in range(10):
             began = time.monotonic()
             try:
                 state = arm.read(0.03)
             except (Stale, BusError, Disconnected):
                 state = None
-            took = time.monotonic() - began
-            demand(took < 0.03 + SLACK, f"read(0.03) took {took:.2f} s")
+            times.append(time.monotonic() - began)
             if state is not None:
                 told += 1
                 _newer(last, state)
                 last = state
+        # A busy machine may leave a process alone for a second, but not in one read after another.
+        late = [took for took in times if took > 0.03 + SLACK]
+        demand(len(late) <= 2, f"{len(late)} of 10 times read(0.03) was late: it took up to "
+                               f"{max(times):.2f} s")
         # Between replies that come twice there may be new ones.
         demand(fault not in ("lost", "frozen", "nan") or told <= 2,
                 f"{told} of 10 reads gave a state")
