@@ -4,6 +4,12 @@ Schulman et al., "Proximal Policy Optimization Algorithms" (2017). A trial is on
 returns run across the time limits of its episodes, so that exploring in the first is paid in the
 later ones, but not across a fall. Gradient steps are taken on shares of the rows, each with all of
 its steps.
+
+Where exploring alone finds no good behaviour, not even if it is told the task, a teacher may show
+one at first: the policy imitates what a scripted policy, which is told the task, would do where
+the agent has got to by itself (Ross et al. 2011, DAgger; Chen et al. 2019, "Learning by Cheating").
+What the teacher knows and the agent cannot yet know, it averages over; by and by its own returns
+take over, which pay for finding out.
 """
 
 import math
@@ -19,6 +25,7 @@ from metarl.agents.returns import gae
 from metarl.trial import Trial
 
 Log = dict[str, Tensor]  # numbers to log
+_IMITATION = 3.0  # weight of its squared error, beside gains of deviation 1
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Config:
     entropy: float = 1e-3  # weight of the entropy bonus, where the noise is below what it was
     value: float = 0.5  # weight of the value's squared error
     max_gradient: float = 0.5  # norm that the gradient is clipped to
+    taught: int = 0  # iterations in which the scripted policy is imitated, ever less; 0: never
 
 
 class Judged(NamedTuple):
@@ -45,6 +53,8 @@ class Judged(NamedTuple):
     log_likelihood: Tensor  # (T, N) when it was chosen
     advantage: Tensor  # (T, N) normalised
     target: Tensor  # (T, N) of the value
+    shown: Tensor  # (T, N, A) what a teacher would have done
+    share: Tensor  # (T, N) that imitating it has of the loss, from 0 to 1
 
 
 class Actor(nn.Module):
@@ -108,12 +118,22 @@ def followed(trial: Trial) -> Tensor:
 # Learning.
 
 
+def lesson(trial: Trial, iteration: int, config: Config) -> tuple[Tensor, Tensor]:
+    """What a teacher would have done in a trial, (T, N, A), and what share imitating it has of the
+    loss, (T, N): ever less, and nothing where there is no teacher or where it is at a loss."""
+    if trial.shown is None:
+        return trial.action, torch.zeros_like(trial.reward)
+    share = max(0.0, 1 - iteration / config.taught)
+    return trial.shown.nan_to_num(), share * trial.shown.isfinite().all(-1)
+
+
 def judged(
     action: Tensor, reward: Tensor, terminated: Tensor, policy: tuple[Tensor, Tensor],
-    value: Tensor, config: Config,
+    value: Tensor, config: Config, lesson: tuple[Tensor, Tensor],
 ) -> Judged:
     """A trial's actions (T, N, A), from its scaled rewards (T, N), where the task itself ended
-    (T, N), the policy's output, and the values (T + 1, N) before each step and after the last."""
+    (T, N), the policy's output, the values (T + 1, N) before each step and after the last, and a
+    teacher's `lesson`."""
     # A trial goes on where an episode meets its time limit, and is cut off, not over, at its own
     # end. A robot that falls must not look forward to the next episode: falling would cost nothing.
     advantage = gae(
@@ -123,7 +143,8 @@ def judged(
     if advantage.shape[1] > 1:
         advantage = advantage - advantage.mean(1, keepdim=True)
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-    return Judged(action, log_likelihood(action, *policy), advantage, target)
+    shown, share = (part.to(action.device) for part in lesson)
+    return Judged(action, log_likelihood(action, *policy), advantage, target, shown, share)
 
 
 def minibatches(rows: int, config: Config, rng: torch.Generator) -> Iterator[Tensor]:
@@ -135,12 +156,14 @@ def minibatches(rows: int, config: Config, rng: torch.Generator) -> Iterator[Ten
 def loss(
     policy: tuple[Tensor, Tensor], value: Tensor, lived: Judged, config: Config
 ) -> tuple[Tensor, Log]:
-    """The clipped objective, the value's error and the entropy bonus as one loss, from what the
-    policy and the value (T, B) now say about the trials of B rows."""
+    """The clipped objective, or imitation in its place, the value's error and the entropy bonus as
+    one loss, from what the policy and the value (T, B) now say about the trials of B rows."""
     c, (mean, log_std) = config, policy
     ratio = (log_likelihood(lived.action, mean, log_std) - lived.log_likelihood).exp()
     clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
     gain = torch.minimum(ratio * lived.advantage, clipped * lived.advantage)
+    apart = (mean - lived.shown).square().mean(-1)
+    better = (1 - lived.share) * gain - lived.share * _IMITATION * apart
     error = 0.5 * (value - lived.target).square().mean()
     entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
     # Noise is kept from fading, not made: a robot that runs fast falls by more than it began with.
@@ -148,10 +171,10 @@ def loss(
     with torch.no_grad():
         beyond = ((ratio - 1).abs() > c.clip).float().mean()
         explained = 1 - 2 * error / lived.target.var()
-    return c.value * error - gain.mean() - c.entropy * bonus, {
+    return c.value * error - better.mean() - c.entropy * bonus, {
         "loss/value": error.detach(), "policy/entropy": entropy.detach(),
         "policy/clipped": beyond, "health/explained_variance": explained,
-    }
+    } | ({"policy/from_teacher": apart.detach().mean()} if c.taught else {})
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_gradient: float) -> Log:

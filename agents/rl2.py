@@ -72,6 +72,8 @@ class Lived(NamedTuple):
     log_likelihood: Tensor
     advantage: Tensor
     target: Tensor
+    shown: Tensor
+    share: Tensor
 
 
 class Rl2(Stateful):
@@ -83,7 +85,7 @@ class Rl2(Stateful):
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         self.config, self.shapes, self.device = config, shapes, device
-        self.plan = Plan(config.tasks, config.replicas, config.episodes)
+        self.plan = Plan(config.tasks, config.replicas, config.episodes, taught=config.taught)
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
         inputs, hidden = shapes.obs + shapes.action + 2, [c.hidden] * c.layers
         self.normalizer = Normalizer(shapes.obs).to(device)
@@ -133,7 +135,7 @@ class Rl2(Stateful):
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         c, rng = self.config, torch_generator(seed, iteration, Role.LEARN, torch.device("cpu"))
         ppo.anneal(self.optimizer, c.rate, iteration, c.anneal)
-        lived = self._parts(self._lived(trial))
+        lived = self._parts(self._lived(trial, iteration))
         rows = ppo.minibatches(lived.action.shape[1], c, rng)
         log = ppo.averaged([self._descend(lived, some) for some in rows])
         # Only now: the policy has acted on what these were.
@@ -143,7 +145,7 @@ class Rl2(Stateful):
         return log
 
     @torch.no_grad()
-    def _lived(self, trial: Trial) -> Lived:
+    def _lived(self, trial: Trial, iteration: int) -> Lived:
         move, obs = self.device, ppo.followed(trial).to(self.device)
         reward, last, action = trial.reward.to(move), trial.last.to(move), trial.action.to(move)
         inputs = self._inputs(obs[:-1], action, reward, last)
@@ -153,7 +155,8 @@ class Rl2(Stateful):
         policy = self.actor(torch.cat([obs[:-1], state[:-1]], -1))
         terminated = trial.terminated.to(move)
         reward = ppo.scaled(reward, self.scale, self.config.discount)
-        judged = ppo.judged(action, reward, terminated, policy, value, self.config)
+        lesson = ppo.lesson(trial, iteration, self.config)
+        judged = ppo.judged(action, reward, terminated, policy, value, self.config, lesson)
         return Lived(obs[:-1], inputs, state[:-1], near[:-1], *judged)
 
     def _parts(self, lived: Lived) -> Lived:

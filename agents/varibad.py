@@ -76,7 +76,7 @@ class Varibad(Stateful):
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         self.config, self.shapes, self.device = config, shapes, device
-        self.plan = Plan(config.tasks, config.replicas, config.episodes)
+        self.plan = Plan(config.tasks, config.replicas, config.episodes, taught=config.taught)
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
         self._widths = [shapes.obs, shapes.action, shapes.obs, 1]  # of a packed transition's parts
         width, length = sum(self._widths), c.episodes * shapes.horizon
@@ -157,7 +157,7 @@ class Varibad(Stateful):
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         c, rng = self.config, torch_generator(seed, iteration, Role.LEARN, torch.device("cpu"))
         ppo.anneal(self.optimizer, c.rate, iteration, c.anneal)
-        known, lived = self._lived(trial)
+        known, lived = self._lived(trial, iteration)
         shares = ppo.minibatches(trial.reward.shape[1], c, rng)
         log = ppo.averaged([self._improve(known, lived, rows) for rows in shares])
         self._remember(trial)
@@ -168,7 +168,7 @@ class Varibad(Stateful):
         return log | better | {"health/nonfinite": lost}
 
     @torch.no_grad()
-    def _lived(self, trial: Trial) -> tuple[Tensor, ppo.Judged]:
+    def _lived(self, trial: Trial, iteration: int) -> tuple[Tensor, ppo.Judged]:
         """What the value saw (T, N, 1 + O + 2 L) of a trial, of which the policy sees all but the
         first number, and what came of it. The belief is given to them: no loss of theirs moves the
         encoder."""
@@ -179,7 +179,9 @@ class Varibad(Stateful):
         reward = ppo.scaled(trial.reward.to(self.device), self.scale, self.config.discount)
         value, policy = self.critic(known).squeeze(-1), self.actor(known[:-1, :, 1:])
         action, terminated = trial.action.to(self.device), trial.terminated.to(self.device)
-        return known[:-1], ppo.judged(action, reward, terminated, policy, value, self.config)
+        lesson = ppo.lesson(trial, iteration, self.config)
+        judged = ppo.judged(action, reward, terminated, policy, value, self.config, lesson)
+        return known[:-1], judged
 
     def _improve(self, known: Tensor, lived: ppo.Judged, rows: Tensor) -> ppo.Log:
         """One gradient step of policy and value on the trials of some rows."""

@@ -68,6 +68,7 @@ class Plan:
     adapts: bool = True  # what it lives in a task may change what it does there
     off_policy: bool = False  # it learns from whatever was acted: experts may act in its trials
     infers_in_training: bool = True  # False: a trial that it learns from is acted on the prior
+    taught: int = 0  # iterations in which its trials tell what the scripted policy would have done
 
     def env_steps(self, horizon: int) -> int:
         """Control steps of one iteration."""

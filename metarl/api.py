@@ -226,7 +226,7 @@ def build_setting(family: Family, agent: Agent, config: Mapping[str, Any]) -> Se
     worlds = make_worlds(family, plan.tasks * plan.replicas, flaws)
     tasks = sample_tasks(family, "train", config.get("train_tasks") or usual)
     demonstrations = trial.get("demonstrations", 0.0)
-    taught = config.get("tasks", "uniform") == "curriculum"
+    chosen = config.get("tasks", "uniform") == "curriculum"
     return Setting(
         worlds=worlds,
         judge=make_worlds(family, held_out * plan.replicas, flaws),
@@ -236,7 +236,8 @@ def build_setting(family: Family, agent: Agent, config: Mapping[str, Any]) -> Se
         switch_every=int(trial.get("switch_every", 0)),
         expert=Expert(worlds) if demonstrations else None,
         demonstrations=float(demonstrations),
-        curriculum=Curriculum(descriptions(family, tasks)) if taught else None,
+        teacher=Expert(worlds) if plan.taught else None,
+        curriculum=Curriculum(descriptions(family, tasks)) if chosen else None,
     )
 
 
@@ -253,15 +254,19 @@ def descriptions(family: Family, tasks: Tensor) -> dict[str, Tensor]:
 
 
 def check_demonstrations(family: Family, agent: Agent, share: float) -> None:
-    """Raise UserError where the expert cannot act in this share of an agent's trials."""
+    """Raise UserError where the expert cannot act in this share of an agent's trials, or teach it.
+    """
     if not 0 <= share <= 1:
         raise UserError(f"--trial.demonstrations {share:g} is no share; give one from 0 to 1")
-    if share and type(family).expert is Family.expert:
-        raise UserError(f"{family.name} has no scripted expert to demonstrate anything; train "
-                        "without --trial.demonstrations")
+    options = {"--trial.demonstrations": share, "--config.taught": agent.plan.taught}
+    for option, asked in options.items():
+        if asked and type(family).expert is Family.expert:
+            raise UserError(f"{family.name} has no scripted expert to show anything; train without "
+                            f"{option}")
     if share and not agent.plan.off_policy:
         raise UserError("--trial.demonstrations: this agent learns from its own actions alone; "
-                        "pearl learns from others', too")
+                        "pearl learns from others', too, and rl2 and varibad imitate an expert "
+                        "by --config.taught")
 
 
 def check_switch(family: Family, agent: Agent, every: int) -> None:

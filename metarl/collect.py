@@ -103,12 +103,14 @@ def collect(
     stop: Callable[[], bool] = lambda: False,
     guide: Guide | None = None,
     infers: bool = True,
+    teacher: Agent | None = None,
 ) -> tuple[Trial, Any]:
     """Live through `episodes` episodes of each task; the trial and the final belief.
 
     The belief starts at `belief`, or at the agent's prior, and stays that if `infers` is off. For
     an agent that pools its rows an episode is a round of H control steps, the same for all of them.
-    Raises Interrupted as soon as `stop` says so.
+    What a `teacher` would do is noted in the trial beside what the agent does. Raises Interrupted
+    as soon as `stop` says so.
     """
     shapes = worlds.shapes
     if agent.plan.pools:
@@ -123,6 +125,7 @@ def collect(
     record = _Recorder(length, worlds.rows, shapes)
     hidden = None if tasks.switch is None else _Switching(tasks, tasks.switch, draws)
     guided = torch.zeros(worlds.rows, dtype=torch.bool) if guide is None else guide.rows
+    shown = None if teacher is None else torch.empty(length, worlds.rows, shapes.action)
     for t in range(length):
         if stop():
             raise Interrupted
@@ -131,8 +134,10 @@ def collect(
                 obs.to(agent.device), belief, None if noises is None else noises[t]
             )
             if guide is not None and guided.any():
-                shown = guide.expert.act(obs, None, None)
-                action = torch.where(guided[:, None], shown, action.cpu())
+                experts = guide.expert.act(obs, None, None)
+                action = torch.where(guided[:, None], experts, action.cpu())
+        if shown is not None and teacher is not None:
+            shown[t] = teacher.act(obs, None, None)
         steps = worlds.step(action)
         if infers:
             belief = agent.infer(belief, steps.to(agent.device))
@@ -146,7 +151,8 @@ def collect(
         obs = worlds.obs
     index = tasks.index.repeat_interleave(tasks.replicas)
     trial = record.trial(task, index, tasks.replicas)
-    return replace(trial, round=shapes.horizon if agent.plan.pools else 0), belief
+    rounds = shapes.horizon if agent.plan.pools else 0
+    return replace(trial, round=rounds, shown=shown), belief
 
 
 def _noises(draws: Draws, length: int, action: int) -> Tensor:

@@ -136,12 +136,16 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("rl2", "walker-params"): _RL2_LEGS,
     ("rl2", "insert"): _RL2_ARM,
     ("rl2", "push"): {
-        "options": _RL2_ARM["options"],
-        # With 4 epochs trials' last episodes earned 101 after 2.8 M env steps, with 10 of them 128
-        # after 2.2 M. There, the longer view made no difference yet (130), nor did half as many
-        # tasks an iteration, with which it had learned faster at first.
-        "config": _RL2_ARM["config"] | {"epochs": 10, "discount": 0.98, "unroll": 225,
-                                        "layers": 2, "anneal": 223},
+        "options": {"steps": 6_030_000, "evaluate_every": 450_000},
+        # Alone it comes to push once and to keep away for good, after 3 M env steps 6 to 7 cm from
+        # the goal, within 3 cm in 35 % of its third episodes. That is not for want of memory: one
+        # that sees the goal does the same, and so does SB3's PPO. Taught for 30 iterations, and
+        # with noise of 0.3, it had 70 % after 1.8 M; for 70, and with noise of 0.2, 73 % after
+        # 1.4 M. (Validation tasks, a seed each. Alone, 4 epochs had earned 101 after 2.8 M, 10 of
+        # them 128 after 2.2 M.)
+        "config": _RL2_ARM["config"] | {
+            "epochs": 10, "discount": 0.98, "unroll": 225, "layers": 2, "anneal": 134,
+            "std": 0.2, "entropy": 1e-3, "taught": 90},
     },
     ("rl2", "reach"): _RL2_ARM,
     ("varibad", "cheetah-dir"): {

@@ -59,6 +59,7 @@ class Setting:
     switch_every: int = 0  # episodes after which a trial's tasks become others; 0: never
     expert: Agent | None = None  # acts in the first episode of some trials
     demonstrations: float = 0.0  # share of the trials in which it does
+    teacher: Agent | None = None  # tells an agent that is taught what it would do
     curriculum: Curriculum | None = None  # says which train tasks come; None: all take turns
 
     def switch(self, pool: Tensor) -> Switch | None:
@@ -171,6 +172,7 @@ def _iterate(
         trial, _ = collect(
             setting.worlds, agent, tasks, plan.episodes, draws, stop=stop, guide=guide,
             infers=plan.infers_in_training,
+            teacher=setting.teacher if iteration < plan.taught else None,
         )
     collected = time.monotonic()
     metrics = agent.learn(trial, seed, iteration)

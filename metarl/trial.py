@@ -55,6 +55,9 @@ class Trial:
     replicas: int = 1
     changes: tuple[Change, ...] = ()  # of any row's task, in the order of time
     round: int = 0  # control steps after which every row begins anew, if all do so together
+    # (T, N, A) what the scripted policy, which is told the task, would have done, for an agent that
+    # is taught; NaN where it does not know
+    shown: Tensor | None = None
 
     def __len__(self) -> int:
         return self.reward.shape[0]
@@ -76,6 +79,7 @@ class Trial:
                 self, **{name: getattr(self, name)[start:end] for name in names}, task=task,
                 outcome={name: value[start:end] for name, value in self.outcome.items()},
                 index=index, changes=(),
+                shown=None if self.shown is None else self.shown[start:end],
             )
             for (start, end), (task, index) in zip(pairwise(bounds), tasks, strict=True)
         ]
@@ -94,6 +98,7 @@ class Trial:
             outcome={name: value[:, kept] for name, value in self.outcome.items()},
             task=self.task[kept], index=self.index[kept],
             changes=tuple(Change(c.start, c.task[kept], c.index[kept]) for c in self.changes),
+            shown=None if self.shown is None else self.shown[:, kept],
         )
 
     @property

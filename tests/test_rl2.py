@@ -61,7 +61,7 @@ def test_returns_run_across_time_limits_but_not_across_a_fall(
     trial.reward.zero_()
     trial.reward[-1] = 1.0
     trial.terminated[SHAPES.horizon - 1] = falls
-    found = agent._lived(trial)
+    found = agent._lived(trial, 0)
     target = found.target if name == "rl2" else found[1].target
     expected = [*first, 0.0625, 0.125, 0.25, 0.5, 1.0]
     assert (target[:, 0] / target[-1, 0]).tolist() == pytest.approx(expected, rel=1e-5)
@@ -94,7 +94,7 @@ def test_the_likelihood_is_that_of_torch() -> None:
 def test_no_gradient_follows_a_ratio_that_has_gone_too_far() -> None:
     # Had the trials been 2.7 times less likely than now, a further increase would gain nothing.
     agent = Rl2(Config(state=8, hidden=8, max_gradient=1e9), SHAPES, 0, torch.device("cpu"))
-    data = agent._lived(lived(agent))
+    data = agent._lived(lived(agent), 0)
     far = data._replace(log_likelihood=data.log_likelihood - 1, advantage=data.advantage.abs())
     assert agent._descend(far, torch.arange(data.obs.shape[1]))["policy/clipped"] == 1.0
     assert agent.actor.log_std.grad is not None
@@ -110,8 +110,9 @@ def test_what_all_rows_earn_alike_at_a_time_makes_no_action_better_than_others()
 
     def advantage(reward: torch.Tensor, rows: int = 4) -> torch.Tensor:
         policy, value = (torch.zeros(6, rows, 2), torch.zeros(2)), torch.zeros(7, rows)
+        lesson = action[:, :rows], torch.zeros(6, rows)
         return ppo.judged(action[:, :rows], reward[:, :rows], never[:, :rows], policy, value,
-                          ppo.Config()).advantage
+                          ppo.Config(), lesson).advantage
 
     torch.testing.assert_close(advantage(reward + tide), advantage(reward))
     assert advantage(reward, rows=1).abs().max() > 1  # one alone shares nothing
@@ -121,12 +122,46 @@ def test_the_entropy_bonus_holds_noise_up_and_does_not_raise_it_above_what_it_wa
     log_std = (torch.tensor([0.1, -0.1]) + math.log(0.3)).requires_grad_()
     mean, nothing = torch.zeros(4, 2, 2), torch.zeros(4, 2)
     known = log_likelihood(mean, mean, log_std).detach()
-    judged = ppo.Judged(mean, known, advantage=nothing, target=torch.arange(8.0).view(4, 2))
+    judged = ppo.Judged(mean, known, advantage=nothing, target=torch.arange(8.0).view(4, 2),
+                        shown=mean, share=nothing)
     config = ppo.Config(std=0.3, entropy=0.02)
     loss, _ = ppo.loss((mean, log_std), nothing, judged, config)
     loss.backward()
     assert log_std.grad is not None
     assert log_std.grad.tolist() == pytest.approx([0.0, -0.02])
+
+
+def test_a_teacher_is_followed_ever_less_and_not_where_it_is_at_a_loss() -> None:
+    agent = tiny("rl2")
+    trial = lived(agent)
+    shown = torch.ones_like(trial.action)
+    shown[2, 1, 0] = torch.nan
+    taught, config = replace(trial, shown=shown), ppo.Config(taught=4)
+    for iteration, expected in enumerate((1.0, 0.75, 0.5, 0.25, 0.0, 0.0)):
+        lesson, share = ppo.lesson(taught, iteration, config)
+        assert share[2, 1] == 0 and (share == expected).sum() >= share.numel() - 1
+        assert lesson.isfinite().all()
+    assert not ppo.lesson(trial, 0, config)[1].any()  # nobody teaches
+
+
+def test_imitation_takes_the_place_of_what_actions_earn() -> None:
+    # Two steps: the first is all imitation, the second one quarter of it. Actions at the mean have
+    # a ratio of 1, and d ratio / d mean is 0 there: the mean moves by imitation alone. Its loss is
+    # the mean over 2 steps of the mean over 2 numbers of (mean - shown)^2, times 3 and the share:
+    # the derivative is share * 3 * 2 (0 - shown) / 4.
+    mean = torch.zeros(2, 1, 2, requires_grad=True)
+    shown = torch.tensor([[[1.0, -2.0]], [[0.0, 4.0]]])
+    value, log_std = torch.zeros(2, 1), torch.zeros(2)
+    known = log_likelihood(mean.detach(), mean.detach(), log_std)
+    judged = ppo.Judged(mean.detach(), known, advantage=torch.ones(2, 1), target=value, shown=shown,
+                        share=torch.tensor([[1.0], [0.25]]))
+    loss, log = ppo.loss((mean, log_std), value, judged, ppo.Config(taught=1, entropy=0.0))
+    # The second step's advantage of 1 counts for three quarters; errors are 2.5 and 8.
+    assert loss.item() == pytest.approx((3 * 2.5 + 0.25 * 3 * 8 - 0.75 * 1) / 2)
+    assert log["policy/from_teacher"].item() == pytest.approx((2.5 + 8) / 2)
+    loss.backward()
+    assert mean.grad is not None
+    assert mean.grad.flatten().tolist() == pytest.approx([-1.5, 3.0, 0.0, -1.5])
 
 
 def test_rewards_are_scaled_by_the_deviation_of_their_discounted_sums() -> None:

@@ -159,7 +159,7 @@ def test_no_gradient_of_the_policy_reaches_the_encoder() -> None:
     agent = tiny("varibad")
     before = {name: tensor.clone() for name, tensor in agent.encoder.state_dict().items()}
     acted = {name: tensor.clone() for name, tensor in agent.actor.state_dict().items()}
-    known, judged = agent._lived(lived(agent))
+    known, judged = agent._lived(lived(agent), 0)
     agent._improve(known, judged, torch.arange(4))
     assert not same(acted, agent.actor.state_dict())
     assert all(parameter.grad is None for parameter in agent.encoder.parameters())
