@@ -73,6 +73,8 @@ class Round(NamedTuple):
     valid: Tensor  # (M, S) bool; False in a later episode that the round's end cut short
     explained: Tensor  # (M, 1) explained variance of the baseline
     parts: Tensor  # (M, S, J) advantages by each part of a learned function of the reward, if any
+    shown: Tensor  # (M, S, A) what a teacher would have done
+    share: Tensor  # (M, S) that imitating it has of what the outer step improves, from 0 to 1
 
 
 # The numbers that are learned.
@@ -146,15 +148,20 @@ def ratio_loss(lived: Round, acted: Gaussian, weights: Weights) -> Tensor:
     return -surrogate(policy(weights, lived.obs), acted, lived).sum()
 
 
-def surrogate(new: Gaussian, old: Gaussian, lived: Round, clip: float | None = None) -> Tensor:
-    """What `new` would gain over `old` in each task: importance-weighted advantages, (M,). With
-    `clip`, ratios gain nothing by leading further than that from 1."""
+def surrogate(new: Gaussian, old: Gaussian, lived: Round) -> Tensor:
+    """What `new` would gain over `old` in each task: importance-weighted advantages, (M,)."""
+    return mean(gains(new, old, lived), lived.valid)[:, 0]
+
+
+def gains(new: Gaussian, old: Gaussian, lived: Round, clip: float | None = None) -> Tensor:
+    """The same of each sample, (M, S). With `clip`, ratios gain nothing by leading further than
+    that from 1."""
     difference = log_likelihood(new, lived.action) - log_likelihood(old, lived.action)
     ratio = difference.exp()
     gain = ratio * lived.advantage
     if clip is not None:
         gain = torch.minimum(gain, ratio.clamp(1 - clip, 1 + clip) * lived.advantage)
-    return mean(gain, lived.valid)[:, 0]
+    return gain
 
 
 def replayed(
@@ -181,12 +188,19 @@ def last_policy(config: Config, meta: Weights, rounds: Sequence[Round]) -> Gauss
 
 
 def rounds_of(
-    config: Config, trial: Trial, device: torch.device, units: Units | None = None
+    config: Config, trial: Trial, device: torch.device, units: Units | None = None,
+    lesson: tuple[Tensor, Tensor] | None = None,
 ) -> list[Round]:
-    """The data of each inner step and of the outer one, cut where weights changed."""
+    """The data of each inner step and of the outer one, cut where weights changed; with a teacher's
+    `lesson`, if there is one."""
     parts = [getattr(trial, name).to(device).split(trial.round) for name in LIVED]
     tasks = trial.last.shape[1] // trial.replicas
-    return [round_of(config, tasks, units, *steps) for steps in zip(*parts, strict=True)]
+    rounds = [round_of(config, tasks, units, *steps) for steps in zip(*parts, strict=True)]
+    if lesson is None:
+        return rounds
+    told = zip(rounds, *(part.to(device).split(trial.round) for part in lesson), strict=True)
+    return [lived._replace(shown=_by_task(tasks, shown), share=_by_task(tasks, share))
+            for lived, shown, share in told]
 
 
 def round_of(
@@ -213,9 +227,11 @@ def round_of(
     advantage, explained = judged(reward)
     parts = [] if units is None else [
         centred(judged(part)[0], valid) / units.size for part in units.parts(reward)]
+    acted = by_task(action)
     return Round(
-        by_task(obs), by_task(action), normalised(advantage, valid), valid, explained[:, None],
+        by_task(obs), acted, normalised(advantage, valid), valid, explained[:, None],
         torch.stack(parts, -1) if parts else advantage.new_empty(*advantage.shape, 0),
+        shown=acted, share=torch.zeros_like(advantage),
     )
 
 

@@ -14,7 +14,7 @@ than with the papers' decay of 1, as the gradient of a few rollouts has less noi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -36,11 +36,13 @@ from metarl.agents.inner import (
     rounds_of,
 )
 from metarl.agents.inner_rewards import Units, steepness
-from metarl.agents.networks import LOG_STD
+from metarl.agents.networks import LOG_STD, Normalizer
 from metarl.agents.outer_ppo import ppo
 from metarl.agents.outer_trpo import trpo
+from metarl.agents.ppo import annealed
 from metarl.agents.stacked import Weights, initial, policy
 from metarl.agents.state import named, under
+from metarl.agents.teacher import lesson
 from metarl.errors import UserError, unknown
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
@@ -57,6 +59,7 @@ class Config(outer.Config):
     hidden: int = 64  # units of a layer
     layers: int = 2  # hidden layers
     std: float = 1.0  # of the exploration noise before training
+    normalize: bool = False  # see observations in deviations from the mean of training's
 
 
 class Belief(NamedTuple):
@@ -77,7 +80,7 @@ class Maml:
         self.config, self.device, self.horizon = config, device, shapes.horizon
         self.plan = Plan(
             config.tasks, config.rollouts, config.inner_steps + 1, noise_when_judged=True,
-            pools=True,
+            pools=True, taught=config.taught,
         )
         sizes = [shapes.obs, *[config.hidden] * config.layers, shapes.action]
         source = torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
@@ -85,6 +88,7 @@ class Maml:
         self.meta = {name: w.to(device) for name, w in fresh.items()}
         self.memory: dict[str, Tensor] = {}  # of the outer step
         self.units = Units().to(device) if config.learned_rewards else None
+        self.normalizer = Normalizer(shapes.obs).to(device) if config.normalize else None
 
     # Acting.
 
@@ -94,7 +98,7 @@ class Maml:
 
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
         """Actions (N, A) of each row's adapted policy; with noise None, the mean."""
-        rows = obs.view(_tasks(belief), -1, obs.shape[-1])  # (M, R, O)
+        rows = self._seen(obs).view(_tasks(belief), -1, obs.shape[-1])  # (M, R, O)
         action, log_std = policy(belief.weights, rows)
         if noise is not None:
             action = action + log_std.exp() * noise.view_as(action)
@@ -106,18 +110,18 @@ class Maml:
         pending = (*belief.pending, step)
         if len(pending) < self.horizon:
             return belief._replace(pending=pending)
-        parts = [torch.stack([getattr(s, name) for s in pending]) for name in LIVED]
+        obs, *rest = (torch.stack([getattr(s, name) for s in pending]) for name in LIVED)
         with torch.no_grad():
-            lived = round_of(self.config, _tasks(belief), self.units, *parts)
+            lived = round_of(self.config, _tasks(belief), self.units, self._seen(obs), *rest)
             return self._adapted(belief, credited(self.meta, lived))
 
     def imitate(self, belief: Belief, lived: Steps) -> Belief:
         """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
         that clones behaviour, as if every action of it had had an advantage of 1. (What is inferred
         from others' actions would weigh them by a policy gradient that holds for its own alone.)"""
-        every = torch.ones_like(lived.last)[None]
-        demonstrated = Round(lived.obs[None], lived.action[None].clamp(-1, 1), every.float(), every,
-                             every.float(), every.float()[..., None])
+        every, shown = torch.ones_like(lived.last)[None], lived.action[None].clamp(-1, 1)
+        demonstrated = Round(self._seen(lived.obs)[None], shown, every.float(), every,
+                             every.float(), every.float()[..., None], shown, every.float())
         with torch.no_grad():
             return self._adapted(belief, demonstrated)
 
@@ -131,9 +135,12 @@ class Maml:
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         """One outer step on a trial that began at the prior; numbers to log."""
-        rounds = rounds_of(self.config, trial, self.device, self.units)
-        step = _OUTER[self.config.outer]
-        self.meta, self.memory, numbers = step(self.config, self.meta, self.memory, rounds)
+        seen = replace(trial, obs=self._seen(trial.obs.to(self.device)))
+        shown = lesson(trial, iteration, self.config.taught)
+        rounds = rounds_of(self.config, seen, self.device, self.units, shown)
+        rate = annealed(self.config.outer_rate, iteration, self.config.anneal)
+        step, config = _OUTER[self.config.outer], replace(self.config, outer_rate=rate)
+        self.meta, self.memory, numbers = step(config, self.meta, self.memory, rounds)
         numbers |= {
             "loss/explained_variance": float(rounds[-1].explained.nanmean()),
             "policy/std": float(self.meta["log_std"].clamp(*LOG_STD).exp().mean()),
@@ -143,18 +150,26 @@ class Maml:
                                                  .mean())
         if self.units:
             numbers |= steepness(self.meta["slopes"])
-            self._measure(self.units, trial)
+        self._measure(trial, seen)
         return numbers
 
-    def _measure(self, units: Units, trial: Trial) -> None:
+    def _measure(self, trial: Trial, seen: Trial) -> None:
         """Bring the units up to date, now that what was lived in the old ones is learned from: of
-        rewards always, of advantages once, so that inner steps begin as long as without."""
-        if not trial.reward.isfinite().all():
+        observations and rewards always, of advantages once, so that inner steps begin as long as
+        without."""
+        if not (trial.reward.isfinite().all() and trial.obs.isfinite().all()):
             return
-        units.rewards.update(trial.reward[..., None])
-        if units.scale == 0:
-            rounds = rounds_of(self.config, trial, self.device, units)
-            units.measure([lived.parts for lived in rounds])
+        if self.normalizer:
+            self.normalizer.update(trial.obs)
+        if self.units:
+            self.units.rewards.update(trial.reward[..., None])
+        if self.units and self.units.scale == 0:
+            rounds = rounds_of(self.config, seen, self.device, self.units)
+            self.units.measure([lived.parts for lived in rounds])
+
+    def _seen(self, obs: Tensor) -> Tensor:
+        """Observations (..., O) as the policy sees them."""
+        return obs if self.normalizer is None else self.normalizer(obs)
 
     # State.
 
@@ -171,7 +186,8 @@ class Maml:
     def policy_state(self) -> dict[str, Tensor]:
         """The part of the state that acting and inferring need."""
         units = named("units", self.units.state_dict()) if self.units else {}
-        return {**named("weights", self.meta), **units}
+        moments = named("normalizer", self.normalizer.state_dict()) if self.normalizer else {}
+        return {**named("weights", self.meta), **units, **moments}
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `policy_state` returned."""
@@ -179,6 +195,8 @@ class Maml:
         self.meta = {name: found[name].to(self.device, copy=True) for name in self.meta}
         if self.units:
             self.units.load_state_dict(under("units", state))
+        if self.normalizer:
+            self.normalizer.load_state_dict(under("normalizer", state))
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         """The adapted weights. Raises ValueError within a round."""
@@ -204,6 +222,12 @@ def _check(config: Config) -> None:
         raise unknown("outer step", config.outer, _OUTER)
     if min(config.inner_steps, config.epochs, config.rollouts, config.tasks) < 1:
         raise UserError("tasks, rollouts, inner_steps and epochs must be at least 1")
+    if not 1 <= config.minibatches <= config.tasks:
+        raise UserError(f"minibatches {config.minibatches} must be from 1 to the number of tasks, "
+                        f"{config.tasks}")
+    if config.taught and config.outer not in ("ppo", "promp"):
+        raise UserError(f"the outer step {config.outer} imitates no teacher; leave taught out, or "
+                        "choose ppo")
     if config.head_only and config.context_size:
         raise UserError("either the head takes inner steps, under head_only, or the context does; "
                         "leave one of them out")

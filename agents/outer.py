@@ -34,8 +34,11 @@ class Config(inner.Config):
     whole_inner: bool = False  # TRPO: but inner steps from all of them, which is dearer
     line_search: int = 15  # TRPO: step lengths that are tried
     backtrack: float = 0.8  # TRPO: factor from one to the next
-    epochs: int = 5  # PPO, ProMP: Adam's steps of an iteration
+    epochs: int = 5  # PPO, ProMP: passes over an iteration's tasks
+    minibatches: int = 1  # PPO, ProMP: Adam's steps of a pass, each on a share of the tasks
+    taught: int = 0  # PPO, ProMP: iterations in which the scripted policy is imitated, ever less
     outer_rate: float = 1e-3  # PPO, ProMP: size of Adam's step
+    anneal: int = 0  # PPO, ProMP: iterations in which it shrinks to a tenth; 0: it never does
     clip: float = 0.3  # PPO, ProMP: how far a ratio of likelihoods may lead away from 1
     penalty: float = 5e-4  # ProMP: weight of that divergence at first; it adapts
     reptile_rate: float = 0.5  # Reptile: share of the way to the adapted weights
@@ -78,9 +81,15 @@ def groups(
     obs = rounds[0].obs
     size = _CPU_GROUP if obs.device.type == "cpu" else len(obs)
     for start in range(0, len(obs), size):
-        some = slice(start, start + size)
-        yield ([Round(*(x[some] for x in lived)) for lived in rounds],
-               [Gaussian(*(x[some] for x in policy)) for policy in acted])
+        yield of_tasks(slice(start, start + size), rounds, acted)
+
+
+def of_tasks(
+    some: slice, rounds: Sequence[Round], acted: Sequence[Gaussian] = ()
+) -> tuple[list[Round], list[Gaussian]]:
+    """The rounds, and the policies that acted in them, of some tasks."""
+    return ([Round(*(x[some] for x in lived)) for lived in rounds],
+            [Gaussian(*(x[some] for x in policy)) for policy in acted])
 
 
 def joined(parts: Sequence[Gaussian]) -> Gaussian:

@@ -4,7 +4,9 @@ PPO (Schulman et al. 2017): a few Adam steps on what the adapted policies would 
 they lead too far from those that acted. ProMP (Rothfuss et al., "ProMP: Proximal Meta-Policy
 Search", ICLR 2019) adapts by the ratio of likelihoods, so that the weights that sampled are
 credited with what their rollouts taught (see `inner`), and punishes the divergence from the
-policies that acted before each inner step, so that these rollouts still tell of it.
+policies that acted before each inner step, so that these rollouts still tell of it. A `teacher` may
+be imitated at first, in the last round alone, as in guided meta-policy search (Mendonca et al.
+2019): the inner steps that lead there are on rewards.
 
 Difference: the weight of each divergence is doubled or halved, as Schulman et al. do, where it is
 1.5 times off its aim; ProMP's authors have this too, but left it off in their experiments.
@@ -15,10 +17,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metarl.agents.inner import Round, replayed, surrogate
-from metarl.agents.outer import Config, Outcome, ascent, groups, joined
+from metarl.agents.inner import Round, gains, replayed
+from metarl.agents.outer import Config, Outcome, ascent, groups, joined, of_tasks
+from metarl.agents.returns import mean
 from metarl.agents.stacked import Gaussian, Weights, kl_divergence, policy
 from metarl.agents.state import load_optimizer_state, named, optimizer_state, under
+from metarl.agents.teacher import better
 
 _PENALTY = (1e-6, 1e2)  # bounds of the adaptive weights, that they find back in few iterations
 
@@ -34,21 +38,25 @@ def ppo(
     optimizer = torch.optim.Adam([w.clone() for w in meta.values()], config.outer_rate,
                                  maximize=True)
     load_optimizer_state(optimizer, {n: t.clone() for n, t in under("adam", memory).items()})
-    new, gains, norm, taken = meta, [], 0.0, 0
-    for _ in range(config.epochs):
-        value, gradient = ascent(new, gain, rounds, acted)
+    new, values, norm, taken = meta, [], 0.0, 0
+    shares = [of_tasks(slice(i, None, config.minibatches), rounds, acted)
+              for i in range(config.minibatches)]
+    for some, before in config.epochs * shares:
+        value, gradient = ascent(new, gain, some, before)
         norm = float(gradient.norm())
-        gains.append(value)
+        values.append(value)
         if not gradient.isfinite().all():
             break
         new = _moved(new, optimizer, gradient)
         taken += 1
     numbers = {
-        "loss/surrogate": gains[0],
-        "loss/surrogate_after": gains[-1],
+        "loss/surrogate": values[0],
+        "loss/surrogate_after": values[-1],
         "health/grad_norm": norm,
-        "health/nonfinite": 1 - taken / config.epochs,
+        "health/nonfinite": 1 - taken / (config.epochs * len(shares)),
     }
+    if rounds[-1].share.any():
+        numbers["policy/from_teacher"] = float(from_teacher(acted[-1], rounds[-1]).mean())
     if not taken:
         return Outcome(meta, memory, numbers)
     kl = divergences(config, new, rounds, acted)  # (inner_steps + 1,)
@@ -66,11 +74,18 @@ def objective(
     """What the outer step improves, of each task (M,): rounds and the policies that acted in
     them."""
     new = _policies(config, meta, rounds, acted)
-    gain = surrogate(new[-1], acted[-1], rounds[-1], config.clip)
+    last = rounds[-1]
+    gain = gains(new[-1], acted[-1], last, config.clip)
+    gain = mean(better(gain, from_teacher(new[-1], last), last.share), last.valid)[:, 0]
     if config.outer == "promp":
         steps = zip(penalty, acted[:-1], new[:-1], rounds[:-1], strict=True)
         gain = gain - sum(c * kl_divergence(a, n, r.valid) for c, a, n, r in steps) / len(penalty)
     return gain
+
+
+def from_teacher(new: Gaussian, lived: Round) -> Tensor:
+    """Squared distances (M, S) of a policy's means from what a teacher would have done."""
+    return (new.mean - lived.shown).square().mean(-1)
 
 
 @torch.no_grad()

@@ -3,13 +3,7 @@
 Schulman et al., "Proximal Policy Optimization Algorithms" (2017). A trial is one long episode:
 returns run across the time limits of its episodes, so that exploring in the first is paid in the
 later ones, but not across a fall. Gradient steps are taken on shares of the rows, each with all of
-its steps.
-
-Where exploring alone finds no good behaviour, not even if it is told the task, a teacher may show
-one at first: the policy imitates what a scripted policy, which is told the task, would do where
-the agent has got to by itself (Ross et al. 2011, DAgger; Chen et al. 2019, "Learning by Cheating").
-What the teacher knows and the agent cannot yet know, it averages over; by and by its own returns
-take over, which pay for finding out.
+its steps. A `teacher` may be imitated at first.
 """
 
 import math
@@ -22,10 +16,10 @@ from torch import Tensor, nn
 
 from metarl.agents.networks import LOG_STD, Normalizer
 from metarl.agents.returns import gae
+from metarl.agents.teacher import better
 from metarl.trial import Trial
 
 Log = dict[str, Tensor]  # numbers to log
-_IMITATION = 3.0  # weight of its squared error, beside gains of deviation 1
 
 
 @dataclass(frozen=True)
@@ -118,15 +112,6 @@ def followed(trial: Trial) -> Tensor:
 # Learning.
 
 
-def lesson(trial: Trial, iteration: int, config: Config) -> tuple[Tensor, Tensor]:
-    """What a teacher would have done in a trial, (T, N, A), and what share imitating it has of the
-    loss, (T, N): ever less, and nothing where there is no teacher or where it is at a loss."""
-    if trial.shown is None:
-        return trial.action, torch.zeros_like(trial.reward)
-    share = max(0.0, 1 - iteration / config.taught)
-    return trial.shown.nan_to_num(), share * trial.shown.isfinite().all(-1)
-
-
 def judged(
     action: Tensor, reward: Tensor, terminated: Tensor, policy: tuple[Tensor, Tensor],
     value: Tensor, config: Config, lesson: tuple[Tensor, Tensor],
@@ -163,7 +148,6 @@ def loss(
     clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
     gain = torch.minimum(ratio * lived.advantage, clipped * lived.advantage)
     apart = (mean - lived.shown).square().mean(-1)
-    better = (1 - lived.share) * gain - lived.share * _IMITATION * apart
     error = 0.5 * (value - lived.target).square().mean()
     entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
     # Noise is kept from fading, not made: a robot that runs fast falls by more than it began with.
@@ -171,10 +155,10 @@ def loss(
     with torch.no_grad():
         beyond = ((ratio - 1).abs() > c.clip).float().mean()
         explained = 1 - 2 * error / lived.target.var()
-    return c.value * error - better.mean() - c.entropy * bonus, {
+    return c.value * error - better(gain, apart, lived.share).mean() - c.entropy * bonus, {
         "loss/value": error.detach(), "policy/entropy": entropy.detach(),
         "policy/clipped": beyond, "health/explained_variance": explained,
-    } | ({"policy/from_teacher": apart.detach().mean()} if c.taught else {})
+    } | ({"policy/from_teacher": apart.detach().mean()} if lived.share.any() else {})
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_gradient: float) -> Log:
@@ -191,9 +175,13 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_gradient: float)
 
 def anneal(optimizer: torch.optim.Optimizer, rate: float, iteration: int, iterations: int) -> None:
     """Set Adam's step: `rate` at first, a tenth of it after so many iterations; 0: always."""
-    share = 1 - 0.9 * min(iteration / iterations, 1) if iterations else 1.0
     for group in optimizer.param_groups:
-        group["lr"] = rate * share
+        group["lr"] = annealed(rate, iteration, iterations)
+
+
+def annealed(rate: float, iteration: int, iterations: int) -> float:
+    """The size of Adam's step under `anneal`."""
+    return rate * (1 - 0.9 * min(iteration / iterations, 1) if iterations else 1.0)
 
 
 def averaged(logs: list[Log]) -> dict[str, float]:

@@ -26,6 +26,7 @@ from metarl.agents import ppo
 from metarl.agents.networks import Normalizer, mlp, policy_mlp
 from metarl.agents.recurrent import GruMemory
 from metarl.agents.state import Stateful
+from metarl.agents.teacher import lesson
 from metarl.agents.transformer import Cache, TransformerMemory
 from metarl.errors import UserError
 from metarl.randomness import Draws, Role, torch_generator
@@ -155,8 +156,8 @@ class Rl2(Stateful):
         policy = self.actor(torch.cat([obs[:-1], state[:-1]], -1))
         terminated = trial.terminated.to(move)
         reward = ppo.scaled(reward, self.scale, self.config.discount)
-        lesson = ppo.lesson(trial, iteration, self.config)
-        judged = ppo.judged(action, reward, terminated, policy, value, self.config, lesson)
+        shown = lesson(trial, iteration, self.config.taught)
+        judged = ppo.judged(action, reward, terminated, policy, value, self.config, shown)
         return Lived(obs[:-1], inputs, state[:-1], near[:-1], *judged)
 
     def _parts(self, lived: Lived) -> Lived:

@@ -26,6 +26,7 @@ from metarl.agents.hypernetwork import HyperNetwork
 from metarl.agents.latent import Decoder, RecurrentEncoder, consecutive_kl, picked
 from metarl.agents.networks import Normalizer, mlp, policy_mlp
 from metarl.agents.state import Stateful
+from metarl.agents.teacher import lesson
 from metarl.agents.trials import Trials
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
@@ -179,8 +180,8 @@ class Varibad(Stateful):
         reward = ppo.scaled(trial.reward.to(self.device), self.scale, self.config.discount)
         value, policy = self.critic(known).squeeze(-1), self.actor(known[:-1, :, 1:])
         action, terminated = trial.action.to(self.device), trial.terminated.to(self.device)
-        lesson = ppo.lesson(trial, iteration, self.config)
-        judged = ppo.judged(action, reward, terminated, policy, value, self.config, lesson)
+        shown = lesson(trial, iteration, self.config.taught)
+        judged = ppo.judged(action, reward, terminated, policy, value, self.config, shown)
         return known[:-1], judged
 
     def _improve(self, known: Tensor, lived: ppo.Judged, rows: Tensor) -> ppo.Log:

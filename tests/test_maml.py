@@ -105,7 +105,7 @@ def beliefs(maml: Maml, trial: Trial) -> list[Belief]:
 
 
 def rounds_in(maml: Maml, trial: Trial) -> list[Round]:
-    return rounds_of(maml.config, trial, CPU, maml.units)
+    return rounds_of(maml.config, replace(trial, obs=maml._seen(trial.obs)), CPU, maml.units)
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

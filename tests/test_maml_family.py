@@ -15,6 +15,7 @@ from test_maml import (
     beliefs,
     differences,
     equal,
+    goals,
     in_double,
     live,
     rounds_in,
@@ -26,6 +27,7 @@ from metarl.agents.inner import (
     Round,
     adapted,
     credited,
+    gains,
     last_policy,
     replayed,
     rounds_of,
@@ -36,9 +38,10 @@ from metarl.agents.maml import Config, Maml
 from metarl.agents.outer import OuterName, ascent, reptile
 from metarl.agents.outer_ppo import adapted_penalty, objective, policies_that_acted
 from metarl.agents.outer_trpo import outer_gradient
-from metarl.agents.stacked import Gaussian, flat, policy
+from metarl.agents.stacked import Gaussian, Weights, flat, policy
 from metarl.cli.common import parse_groups
 from metarl.errors import UserError
+from metarl.randomness import Draws
 
 RELATIVES: dict[str, dict[str, Any]] = {
     "maml": {},
@@ -52,6 +55,8 @@ RELATIVES: dict[str, dict[str, Any]] = {
     "anil and meta-sgd": {"head_only": True, "learned_rates": True},
     "ppo": {"outer": "ppo", "outer_rate": 1e-2},
     "promp": {"outer": "promp", "outer_rate": 1e-2},
+    "ppo on shares of the tasks": {"outer": "ppo", "outer_rate": 1e-2, "minibatches": 2,
+                                   "normalize": True},
     "promp and meta-sgd": {"outer": "promp", "outer_rate": 1e-2, "learned_rates": True},
     "reptile": {"outer": "reptile", "inner_steps": 3, "inner_rate": 0.2},
 }
@@ -72,7 +77,7 @@ def pulls(action: Tensor, advantage: Tensor) -> Round:
     """What M tasks' pulls (M, S) of a bandit brought."""
     return Round(torch.zeros(*action.shape, 1).double(), action[..., None], advantage,
                  torch.ones_like(action, dtype=torch.bool), torch.ones(len(action), 1),
-                 torch.empty(*action.shape, 0))
+                 torch.empty(*action.shape, 0), action[..., None], torch.zeros_like(action))
 
 
 # First order.
@@ -260,7 +265,7 @@ def test_the_clipped_objective_by_hand():
     lived = pulls(action[:, None], torch.tensor([1.0, 1.0, -1.0, -1.0]).double()[:, None])
     old = Gaussian(torch.zeros(4, 1, 1).double(), torch.zeros(4, 1, 1).double())
     new = Gaussian(mean.expand(4, 1, 1), old.log_std)
-    gain = surrogate(new, old, lived, clip=0.3)
+    gain = gains(new, old, lived, clip=0.3)[:, 0]
     assert torch.allclose(gain, torch.tensor([1.3, 0.5, -2.0, -0.7]).double())
     slopes = [float(torch.autograd.grad(g, mean, retain_graph=True)[0]) for g in gain]
     assert slopes[0] == slopes[3] == 0 and 0 not in slopes[1:3]
@@ -274,10 +279,12 @@ def test_the_outer_gradient_equals_finite_differences_wherever_the_weights_have_
 ):
     maml = agent(outer=outer, inner_steps=inner_steps, hidden=3, learned_rates=True)
     rounds = rounds_in(maml, in_double(maml, live(maml)[0]))
+    source = torch.Generator().manual_seed(0)
+    shown = torch.rand(rounds[-1].action.shape, generator=source).double()
+    rounds[-1] = rounds[-1]._replace(shown=shown, share=torch.full_like(shown[..., 0], 0.4))
     acted = policies_that_acted(maml.config, maml.meta, rounds)
     penalty = torch.tensor([0.7, 0.3][:inner_steps]).double()
     gain = partial(objective, maml.config, penalty)
-    source = torch.Generator().manual_seed(0)
     moved = {n: w + 0.1 * torch.randn(w.shape, generator=source).double()
              for n, w in maml.meta.items()}
     _, gradient = ascent(moved, gain, rounds, acted)
@@ -292,6 +299,64 @@ def test_adam_goes_on_from_one_iteration_to_the_next(outer: OuterName):
     for iteration in range(2):
         maml.learn(live(maml, iteration)[0], 0, iteration)
     assert maml.memory["adam/0/step"] == 6
+
+
+def test_an_adam_step_is_taken_on_each_share_of_the_tasks_in_every_pass(
+    monkeypatch: pytest.MonkeyPatch
+):
+    maml = agent(tasks=5, outer="ppo", epochs=3, minibatches=2)
+    seen: list[Tensor] = []
+
+    def noted(meta: Weights, gain: Any, rounds: list[Round], acted: Any) -> tuple[float, Tensor]:
+        seen.append(rounds[0].action[:, 0, 0])
+        return ascent(meta, gain, rounds, acted)
+
+    monkeypatch.setattr("metarl.agents.outer_ppo.ascent", noted)
+    trial, _ = live(maml)
+    first = trial.action[0, :: trial.replicas, 0]  # of each task's first rollout
+    maml.learn(trial, 0, 0)
+    assert [part.tolist() for part in seen] == 3 * [first[[0, 2, 4]].tolist(),
+                                                    first[[1, 3]].tolist()]
+    assert maml.memory["adam/0/step"] == 6
+
+
+def test_imitation_takes_the_place_of_a_share_of_what_an_outer_step_gains():
+    # Pulls of N(0, 1) at 1 and -1 whose advantages are 1 and 3: ratios are 1, their mean is 2. A
+    # teacher would have pulled at 2 and at 0: squared errors of 4 and 0, of weight 3.
+    lived = pulls(torch.tensor([[1.0, -1.0]]).double(), torch.tensor([[1.0, 3.0]]).double())
+    lived = lived._replace(shown=torch.tensor([[[2.0], [0.0]]]).double())
+    meta, config = bandit(0.0), Config(outer="ppo", inner_steps=1, taught=1)
+
+    def gain(share: float) -> float:
+        rounds = [lived, lived._replace(share=torch.full((1, 2), share).double())]
+        rounds[0] = rounds[0]._replace(advantage=torch.zeros(1, 2).double())  # no inner step
+        acted = policies_that_acted(config, meta, rounds)
+        return objective(config, torch.zeros(1), meta, rounds, acted).item()
+
+    assert [gain(share) for share in (0.0, 1.0, 0.25)] == [2.0, -6.0, 0.75 * 2 - 0.25 * 6]
+
+
+def test_adams_steps_shrink_to_a_tenth():
+    def moved(iteration: int) -> float:
+        maml = agent(outer="ppo", epochs=1, outer_rate=1e-3, anneal=10)
+        before = maml.meta["weight0"]
+        maml.learn(live(maml)[0], 0, iteration)
+        return float((maml.meta["weight0"] - before).abs().max())
+
+    # Adam's first step is as long as its rate.
+    assert [moved(i) for i in (0, 5, 10, 99)] == pytest.approx([1e-3, 5.5e-4, 1e-4, 1e-4], rel=0.01)
+
+
+def test_observations_are_seen_in_deviations_of_training_once_it_has_learned_from_them():
+    maml, plain = agent(outer="ppo", normalize=True), agent(outer="ppo")
+    trial, _ = live(maml)
+    assert torch.allclose(trial.action, live(plain)[0].action, atol=1e-4)  # nothing is known yet
+    maml.learn(trial, 0, 0)
+    plain.meta = maml.meta
+    met, seen = trial.obs.flatten(0, 1), torch.tensor([[3.0, -2.0]]).expand(6, 2)
+    obs = met.mean(0) + met.std(0, correction=0) * seen
+    prior = [m.prior(goals(2), 3, Draws.of(0, 0, 2)) for m in (maml, plain)]
+    assert torch.allclose(maml.act(obs, prior[0], None), plain.act(seen, prior[1], None), atol=1e-4)
 
 
 def bandit_gradient(outer: OuterName) -> tuple[float, float]:
@@ -416,6 +481,8 @@ def test_training_makes_an_inner_step_worth_more(options: dict[str, Any]):
     ({"outer": "reptile", "learned_rates": True, "learned_rewards": True},
      "not under learned_rates and learned_rewards;"),
     ({"head_only": True, "context_size": 3}, "leave one of them out"),
+    ({"tasks": 4, "minibatches": 5}, "minibatches 5 must be from 1 to the number of tasks, 4"),
+    ({"taught": 3}, "the outer step trpo imitates no teacher"),
 ])
 def test_settings_that_make_no_agent_are_refused(changed: dict[str, Any], said: str):
     with pytest.raises(UserError, match=said.replace("?", r"\?")):

@@ -12,6 +12,7 @@ from metarl.agents import ppo
 from metarl.agents.networks import Normalizer
 from metarl.agents.ppo import discounted_sums, log_likelihood, nearness, scaled
 from metarl.agents.rl2 import Config, Rl2
+from metarl.agents.teacher import lesson
 from metarl.collect import Tasks, collect
 from metarl.evaluate import evaluate
 from metarl.randomness import Draws
@@ -136,12 +137,12 @@ def test_a_teacher_is_followed_ever_less_and_not_where_it_is_at_a_loss() -> None
     trial = lived(agent)
     shown = torch.ones_like(trial.action)
     shown[2, 1, 0] = torch.nan
-    taught, config = replace(trial, shown=shown), ppo.Config(taught=4)
+    taught = replace(trial, shown=shown)
     for iteration, expected in enumerate((1.0, 0.75, 0.5, 0.25, 0.0, 0.0)):
-        lesson, share = ppo.lesson(taught, iteration, config)
+        told, share = lesson(taught, iteration, 4)
         assert share[2, 1] == 0 and (share == expected).sum() >= share.numel() - 1
-        assert lesson.isfinite().all()
-    assert not ppo.lesson(trial, 0, config)[1].any()  # nobody teaches
+        assert told.isfinite().all()
+    assert not lesson(trial, 0, 4)[1].any()  # nobody teaches
 
 
 def test_imitation_takes_the_place_of_what_actions_earn() -> None:

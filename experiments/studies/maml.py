@@ -5,8 +5,8 @@
 Each gradient step is on rollouts of its own. On cheetahs episodes have 100 steps, as in the
 literature: the returns are no others' rivals. On cheetah-dir, which has but two tasks that differ,
 an iteration has 10 in place of the literature's 40, and what else the preset says; `maml (H 100,
-10 tasks)` has but these, and ends after 24 M env steps. On arms `maml` is CAVIA with learned
-rewards and PPO; under `plain`, MAML and its relatives adapt by rewards as they are.
+10 tasks)` has but these, and ends after 24 M env steps. On arms `maml` is CAVIA with PPO and a
+teacher, `alone` is without that; under `plain`, MAML and its relatives have settings of their own.
 """
 
 from metarl.study import Job, grid
@@ -24,11 +24,15 @@ _RELATIVES: dict[str, Options] = {
     "reptile": {"--config.outer": "reptile"},
 }
 _PLAIN: Options = {
-    "--config.context-size": "0", "--config.no-learned-rewards": "", "--config.outer": "trpo",
-    "--config.tasks": "20", "--config.rollouts": "5", "--config.inner-rate": "0.02",
-    "--config.inner-decay": "0.6", "--config.whole-inner": "", "--config.kl": "0.03",
-    "--steps": "8000000",
+    "--config.context-size": "0", "--config.taught": "0", "--config.no-normalize": "",
+    "--config.outer": "trpo", "--config.rollouts": "5", "--config.std": "0.5",
+    "--config.inner-steps": "3", "--config.inner-rate": "0.02", "--config.inner-decay": "0.6",
+    "--config.whole-inner": "", "--config.kl": "0.03", "--config.minibatches": "1",
+    "--config.epochs": "10", "--config.outer-rate": "1e-3", "--config.anneal": "0",
+    "--steps": "8000000", "--evaluate-every": "600000", "--evaluation-episodes": "4",
 }
+# Without a teacher noise must find what it would have shown.
+_ALONE = ("--config.taught", "0", "--config.std", "0.5")
 _ARMS, _CHEETAHS = ["reach", "push", "insert"], ["cheetah-dir", "cheetah-vel"]
 
 
@@ -44,7 +48,8 @@ def _relatives(families: list[str], seed: int, common: Options, suffix: str) -> 
 def _jobs(seed: int) -> list[Job]:
     return [
         *_relatives(_CHEETAHS, seed, {}, " (H 100)"),
-        *grid(["maml"], _ARMS, [seed]),
+        *grid(["maml"], _ARMS, [seed], episodes=8),
+        *grid(["maml"], _ARMS, [seed], episodes=8, label="maml (alone)", flags=_ALONE),
         *_relatives(_ARMS, seed, _PLAIN, " (plain)"),
     ]
 
