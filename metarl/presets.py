@@ -18,18 +18,19 @@ _ARM = {
 # rollouts earned 34; 32 with all weights and TRPO; and 28 (31 from 5.6 M on) with TRPO, 5 rollouts
 # of 20 tasks, steps that shrink and rewards as they are. One seed each.
 
-def _maml_arm(horizon: int) -> dict[str, dict[str, Any]]:
-    """A hundred iterations, in which a script teaches. It spares the noise that exploring alone
+def _maml_arm(horizon: int, iterations: int, epochs: int) -> dict[str, dict[str, Any]]:
+    """In three quarters of the iterations a script teaches. It spares the noise that exploring alone
     needs: with 0.5 the script itself stops 3 cm from a goal of `reach`. (Inner steps of one size on
     a learned function of the reward stop 4 cm from one, however many: it gets flat there.)"""
     iteration = 20 * 20 * 6 * horizon  # env steps
     return {
-        "options": {"steps": 100 * iteration, "evaluate_every": 8 * iteration,
+        "options": {"steps": iterations * iteration, "evaluate_every": 8 * iteration,
                     "evaluation_episodes": 6},
         "config": {"tasks": 20, "rollouts": 20, "inner_steps": 5, "context_size": 16,
                    "inner_rate": 2.0, "inner_decay": 0.7, "normalize": True, "outer": "ppo",
-                   "epochs": 4, "minibatches": 10, "outer_rate": 5e-4, "anneal": 100, "clip": 0.2,
-                   "taught": 75, "std": 0.2, "discount": 0.95, "decay": 0.8, "hidden": 128},
+                   "epochs": epochs, "minibatches": 10, "outer_rate": 5e-4, "anneal": iterations,
+                   "clip": 0.2, "taught": 3 * iterations // 4, "std": 0.2, "discount": 0.95,
+                   "decay": 0.8, "hidden": 128},
     }
 
 
@@ -120,9 +121,9 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
                    "curvature_rollouts": 100},
         "family": {"horizon": 100, "action_scale": 0.3},
     },
-    ("maml", "insert"): _maml_arm(100),
-    ("maml", "push"): _maml_arm(150),
-    ("maml", "reach"): _maml_arm(50),
+    ("maml", "insert"): _maml_arm(100, iterations=50, epochs=8),
+    ("maml", "push"): _maml_arm(150, iterations=40, epochs=8),
+    ("maml", "reach"): _maml_arm(50, iterations=100, epochs=4),
     ("maml", "cheetah-vel"): {
         "options": {"steps": 8_000_000, "evaluate_every": 800_000, "evaluation_episodes": 2},
         # Over rollouts that still explore -61 after 8 M env steps, where 40 tasks, TRPO's usual
