@@ -19,9 +19,9 @@ _ARM = {
 # of 20 tasks, steps that shrink and rewards as they are. One seed each.
 
 def _maml_arm(horizon: int, iterations: int, epochs: int) -> dict[str, dict[str, Any]]:
-    """In three quarters of the iterations a script teaches. It spares the noise that exploring alone
-    needs: with 0.5 the script itself stops 3 cm from a goal of `reach`. (Inner steps of one size on
-    a learned function of the reward stop 4 cm from one, however many: it gets flat there.)"""
+    """In three quarters of the iterations a script teaches, which spares the noise that exploring
+    alone needs: with 0.5 the script itself stops 3 cm from a goal of `reach`. (Inner steps of one
+    size on a learned function of the reward stop 4 cm from one, however many: it is flat there.)"""
     iteration = 20 * 20 * 6 * horizon  # env steps
     return {
         "options": {"steps": iterations * iteration, "evaluate_every": 8 * iteration,
