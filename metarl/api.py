@@ -253,7 +253,7 @@ def descriptions(family: Family, tasks: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def check_demonstrations(family: Family, agent: Agent, share: float) -> None:
+def check_expert(family: Family, agent: Agent, share: float) -> None:
     """Raise UserError where the expert cannot act in this share of an agent's trials, or teach it.
     """
     if not 0 <= share <= 1:
@@ -265,8 +265,8 @@ def check_demonstrations(family: Family, agent: Agent, share: float) -> None:
                             f"{option}")
     if share and not agent.plan.off_policy:
         raise UserError("--trial.demonstrations: this agent learns from its own actions alone; "
-                        "pearl learns from others', too, and rl2 and varibad imitate an expert "
-                        "by --config.taught")
+                        "pearl learns from others', too, and rl2, varibad and maml imitate an "
+                        "expert by --config.taught")
 
 
 def check_switch(family: Family, agent: Agent, every: int) -> None:

@@ -280,15 +280,15 @@ def test_some_trials_of_a_run_begin_with_the_expert(tmp_path: Path, say: Say) ->
 
 
 def test_demonstrations_are_for_agents_and_families_that_can_use_them() -> None:
-    api.check_demonstrations(Reach(), tiny("pearl"), 0.3)
-    api.check_demonstrations(CheetahVel(), tiny("rl2"), 0.0)
+    api.check_expert(Reach(), tiny("pearl"), 0.3)
+    api.check_expert(CheetahVel(), tiny("rl2"), 0.0)
     for family, agent, share, line in (
         (CheetahVel(), "pearl", 0.3, "cheetah-vel has no scripted expert"),
         (Reach(), "rl2", 0.3, "learns from its own actions alone"),
         (Reach(), "pearl", 1.5, "is no share"),
     ):
         with pytest.raises(UserError, match=line):
-            api.check_demonstrations(family, tiny(agent), share)
+            api.check_expert(family, tiny(agent), share)
 
 
 # What a plan says of training, and settings of families that nobody has tried.

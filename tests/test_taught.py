@@ -109,10 +109,10 @@ def _train(policy: Agent, setting: Setting, iterations: int, apart: list[float])
 def test_what_nobody_can_teach_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    api.check_demonstrations(FAMILY, agent("rl2", taught=1), 0.0)
+    api.check_expert(FAMILY, agent("rl2", taught=1), 0.0)
     with pytest.raises(UserError, match="cheetah-vel has no scripted expert to show anything"):
-        api.check_demonstrations(CheetahVel(), agent("rl2", taught=1), 0.0)
-    api.check_demonstrations(CheetahVel(), tiny("rl2"), 0.0)
+        api.check_expert(CheetahVel(), agent("rl2", taught=1), 0.0)
+    api.check_expert(CheetahVel(), tiny("rl2"), 0.0)
     command = ["train", "rl2", "cheetah-vel", "--config.taught", "5", "--runs", str(tmp_path)]
     assert main(command) == 2
     assert "train without --config.taught" in capsys.readouterr().err

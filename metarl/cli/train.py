@@ -180,7 +180,7 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     }
     agent = agent_class(settings, shapes, options.seed, device)
     api.check_switch(family, agent, trial.switch_every)
-    api.check_demonstrations(family, agent, trial.demonstrations)
+    api.check_expert(family, agent, trial.demonstrations)
     if trial.switch_every and options.train_tasks == 1:
         raise UserError("--train-tasks 1 leaves no other task to change into; ask for more")
     if trial.switch_every >= agent.plan.episodes:
