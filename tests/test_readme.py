@@ -3,8 +3,10 @@
 import re
 import runpy
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +14,9 @@ import metarl
 from metarl.__main__ import main
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import sample_tasks
+from metarl.robot.arm import Mode, OperatorAck
+from metarl.robot.client import start_guard
+from metarl.robot.link import Phase
 from metarl.run import find
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -26,10 +31,10 @@ def example(word):
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """The examples of a family and of an agent, in files as the README calls them."""
+    """The examples of a family, an agent and an arm, in files as the README calls them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("slider", "plain"):
+    for name in ("slider", "plain", "rig"):
         (tmp_path / f"{name}.py").write_text(example(f"class {name.capitalize()}("))
         monkeypatch.delitem(sys.modules, name, raising=False)
 
@@ -67,6 +72,22 @@ def test_the_example_agent_does_all_that_an_agent_can(written, capsys):
     assert main([*resume.split(), "10240"]) == 0
     (longer,) = re.findall(r"metarl (resume .*--plugin.*)", capsys.readouterr().out)
     assert main(longer.split()) == 0 and find("latest").status["step"] == 20480
+
+
+def test_the_example_arm_keeps_the_contract_and_goes_where_the_guard_lets_it(written, capsys):
+    assert main(["robot", "check", "rig:Rig", "--yes"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("ok ") == 15 and told.count("not checked") == 8  # nothing breaks its wire
+    with start_guard("rig:Rig", {"port": "nowhere"}, live=True, policy_hz=20) as guard:
+        link, end = guard.link(), time.monotonic() + 20
+        link.enable(OperatorAck("a test", "it is numbers"))
+        while ((report := link.report(2.0)).state.q < 0.005).any():
+            assert time.monotonic() < end, report
+            if report.phase is Phase.LATCHED:  # on a busy machine commands may come late
+                link.unlatch(OperatorAck("a test", "it is numbers"))
+            link.command(Mode.JOINT_VELOCITY, np.full(5, 0.1), expires_in_s=0.2)
+        link.close()
+    assert (report.state.q < 0.05).all()
 
 
 def test_stable_baselines3_learns_on_worlds_as_shown(tmp_path):
