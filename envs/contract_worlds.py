@@ -209,9 +209,10 @@ def _felt(family: Family) -> None:
         felt |= (_measures(one) != _measures(other)).any(0)
     idle = [p.name for i, p in enumerate(family.parameters) if not felt[column == i].any()]
     if idle:
-        raise Unchecked(f"nothing was felt of {', '.join(idle)} in whole episodes of "
-                        f"{'the scripted policy' if _scripted(one).numel() else 'random actions'}: "
-                        "if that is no accident, `variant` edits a field that has no effect here")
+        acted = "the scripted policy, with and without noise" if _scripted(one).numel() else (
+            "random actions")
+        raise Unchecked(f"nothing was felt of {', '.join(idle)} in whole episodes of {acted}: if "
+                        "that is no accident, `variant` edits a field that has no effect here")
 
 
 def _idle(family: Family) -> None:
