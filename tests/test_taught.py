@@ -99,6 +99,17 @@ def test_an_agent_is_taught_for_so_many_iterations_and_comes_nearer_to_the_teach
     assert apart[10] < 0.7 * apart[0]
 
 
+@pytest.mark.parametrize("name", ["rl2", "varibad", "maml"])
+def test_an_agent_counts_the_iterations_in_which_it_is_taught(name: str) -> None:
+    for iteration, imitates in ((0, True), (3, True), (4, False)):
+        policy = agent(name, taught=4)
+        worlds = Worlds(FAMILY, policy.plan.tasks * policy.plan.replicas)
+        tasks = Tasks(sample_tasks(FAMILY, "train", 4), torch.arange(4), policy.plan.replicas)
+        trial, _ = collect(worlds, policy, tasks, policy.plan.episodes,
+                           Draws.of(0, 0, 4, policy.plan.replicas), teacher=Expert(worlds))
+        assert ("policy/from_teacher" in policy.learn(trial, 0, iteration)) is imitates
+
+
 def _train(policy: Agent, setting: Setting, iterations: int, apart: list[float]) -> None:
     steps = iterations * policy.plan.env_steps(FAMILY.horizon)
     train(policy, setting, Budget(steps, steps), Progress(),
