@@ -11,17 +11,12 @@ _ARM = {
     "context_next_obs": True,
 }
 
-# What an action does shows at once: advantages look few steps ahead. Noise of the inner gradient in
-# all of a policy's weights moves it about; that in a context's 16 numbers does less harm, and a
-# step takes less time. The gradient is as long near a goal as far from it, unless rewards are seen
-# through a function that grows ever less. On reach, from 2.4 to 2.8 M env steps, training's
-# rollouts earned 34; 32 with all weights and TRPO; and 28 (31 from 5.6 M on) with TRPO, 5 rollouts
-# of 20 tasks, steps that shrink and rewards as they are. One seed each.
-
 def _maml_arm(horizon: int, iterations: int, epochs: int) -> dict[str, dict[str, Any]]:
-    """In three quarters of the iterations a script teaches, which spares the noise that exploring
-    alone needs: with 0.5 the script itself stops 3 cm from a goal of `reach`. (Inner steps of one
-    size on a learned function of the reward stop 4 cm from one, however many: it is flat there.)"""
+    """An inner step has the noise of few rollouts: along all of a policy's weights it moves that
+    about, in a context's 16 numbers it does less harm, and takes less time. Steps shrink; of one
+    size, on a learned function of the reward, they stop 4 cm from a goal of `reach`, however many,
+    as the function gets flat. In three quarters of the iterations a script teaches, which spares
+    the noise that exploring alone needs: with 0.5 the script itself stops at 3 cm."""
     iteration = 20 * 20 * 6 * horizon  # env steps
     return {
         "options": {"steps": iterations * iteration, "evaluate_every": 8 * iteration,
