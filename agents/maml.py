@@ -227,8 +227,8 @@ def _check(config: Config) -> None:
         raise UserError(f"minibatches {config.minibatches} must be from 1 to the number of tasks, "
                         f"{config.tasks}")
     if config.taught and config.outer not in ("ppo", "promp"):
-        raise UserError(f"the outer step {config.outer} imitates no teacher, as for {config.taught} "
-                        "iterations; add --config.taught 0, or choose ppo")
+        raise UserError(f"the outer step {config.outer} imitates no teacher (taught is "
+                        f"{config.taught}); add --config.taught 0, or choose ppo")
     if config.head_only and config.context_size:
         raise UserError("either the head takes inner steps, under head_only, or the context does; "
                         "leave one of them out")
