@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.networks import mlp
+from metarl.agents.networks import Tanh, mlp, tanh
 
 
 class HyperNetwork(nn.Module):
@@ -20,7 +20,7 @@ class HyperNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.base, self.context = base, context
-        self.embed = mlp([context, embedding], generator, nn.Tanh)
+        self.embed = mlp([context, embedding], generator, Tanh)
         self.heads = nn.ParameterList(
             torch.zeros(layer.in_features + 1, embedding * layer.out_features)
             for layer in base if isinstance(layer, nn.Linear)
@@ -29,7 +29,7 @@ class HyperNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (..., P) at inputs beside contexts (..., I + C)."""
         hidden, context = x.split([x.shape[-1] - self.context, self.context], -1)
-        embedding = self.embed(context).tanh()[..., None, :]  # (..., 1, E)
+        embedding = tanh(self.embed(context))[..., None, :]  # (..., 1, E)
         heads = iter(self.heads)
         for layer in self.base:
             if not isinstance(layer, nn.Linear):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metarl.agents.networks import mlp
+from metarl.agents.networks import Tanh, mlp
 from metarl.agents.recurrent import GruMemory
 
 _LOG_VARIANCE = (-10.0, 4.0)  # of a posterior; beyond, ratios of variances overflow
@@ -17,7 +17,7 @@ class RecurrentEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.memory = GruMemory(inputs, embedding, memory, generator)
-        self.posterior = mlp([memory, 2 * latent], generator, nn.Tanh)
+        self.posterior = mlp([memory, 2 * latent], generator, Tanh)
 
     def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (..., L) at states (..., S)."""

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,9 +27,41 @@ def mlp(sizes: list[int], generator: torch.Generator, activation: type[nn.Module
     return nn.Sequential(*layers)
 
 
+class _Tanh(torch.autograd.Function):
+    """numpy's tanh, with torch's derivatives of every order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = torch.from_numpy(np.tanh(x.detach().numpy()))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return torch.ops.aten.tanh_backward(gradients[0], ctx.saved_tensors[0])
+
+
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent of x. On a CPU it is numpy's: torch's takes ten times as long there,
+    as long as the product before it in a small network."""
+    if x.device.type != "cpu":
+        return x.tanh()
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Tanh.apply(x)  # pyright: ignore[reportReturnType]
+    return torch.from_numpy(np.tanh(x.detach().numpy()))
+
+
+class Tanh(nn.Module):
+    """`tanh` between layers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """tanh(x)."""
+        return tanh(x)
+
+
 def policy_mlp(sizes: list[int], generator: torch.Generator) -> nn.Sequential:
     """An `mlp` for a policy's mean: small at the start, where noise alone should explore."""
-    network = mlp(sizes, generator, nn.Tanh)
+    network = mlp(sizes, generator, Tanh)
     with torch.no_grad():
         network[-1].weight.mul_(0.1)  # pyright: ignore[reportCallIssue]
     return network

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from metarl.agents.networks import tanh
+
 
 class GruMemory(nn.Module):
     """A gated recurrent unit (Cho et al. 2014) over embedded inputs."""
@@ -22,7 +24,7 @@ class GruMemory(nn.Module):
 
     def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """The states (T, N, S) after each of the inputs (T, N, I), from a state (N, S)."""
-        return self.gru(self.embed(inputs).tanh(), hidden[None])[0]
+        return self.gru(tanh(self.embed(inputs)), hidden[None])[0]
 
     def step(self, inputs: Tensor, state: Tensor, cache: tuple = ()) -> tuple[Tensor, tuple]:
         """The state (N, S) after one more input (N, I); the state is all that is kept."""

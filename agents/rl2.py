@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import ppo
-from metarl.agents.networks import Normalizer, mlp, policy_mlp
+from metarl.agents.networks import Normalizer, Tanh, mlp, policy_mlp
 from metarl.agents.recurrent import GruMemory
 from metarl.agents.state import Stateful
 from metarl.agents.teacher import lesson
@@ -95,7 +95,7 @@ class Rl2(Stateful):
         self.memory = self._memory(inputs, rng).to(device)
         mean = policy_mlp([shapes.obs + c.state, *hidden, shapes.action], rng)
         self.actor = ppo.Actor(mean, shapes.action, c.std).to(device)
-        self.critic = mlp([shapes.obs + c.state + 1, *hidden, 1], rng, nn.Tanh).to(device)
+        self.critic = mlp([shapes.obs + c.state + 1, *hidden, 1], rng, Tanh).to(device)
         parameters = [p for m in (self.memory, self.actor, self.critic) for p in m.parameters()]
         self.optimizer = torch.optim.Adam(parameters, c.rate, eps=1e-5, fused=True)
 

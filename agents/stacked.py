@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.agents.networks import LOG_STD
+from metarl.agents.networks import LOG_STD, tanh
 from metarl.agents.returns import mean
 
 # A policy's weights by name: weight0 (in, out), bias0 (1, out), ..., log_std (1, A); where it has a
@@ -60,7 +60,7 @@ def policy(weights: Weights, obs: Tensor) -> Gaussian:
     for i in range(depth):
         hidden = torch.baddbmm(weights[f"bias{i}"], hidden, weights[f"weight{i}"])
         if i < depth - 1:
-            hidden = hidden.tanh()
+            hidden = tanh(hidden)
     return Gaussian(hidden, weights["log_std"].clamp(*LOG_STD))
 
 

@@ -24,7 +24,7 @@ from metarl.agent import Plan, Shapes
 from metarl.agents import ppo
 from metarl.agents.hypernetwork import HyperNetwork
 from metarl.agents.latent import Decoder, RecurrentEncoder, consecutive_kl, picked
-from metarl.agents.networks import Normalizer, mlp, policy_mlp
+from metarl.agents.networks import Normalizer, Tanh, mlp, policy_mlp
 from metarl.agents.state import Stateful
 from metarl.agents.teacher import lesson
 from metarl.agents.trials import Trials
@@ -93,7 +93,7 @@ class Varibad(Stateful):
         self.decoders = nn.ModuleDict(decoders).to(device)
         mean = self._head(policy_mlp, shapes.obs, shapes.action, rng)
         self.actor = ppo.Actor(mean, shapes.action, c.std).to(device)
-        value = self._head(partial(mlp, activation=nn.Tanh), 1 + shapes.obs, 1, rng)
+        value = self._head(partial(mlp, activation=Tanh), 1 + shapes.obs, 1, rng)
         self.critic = value.to(device)
         acting = [*self.actor.parameters(), *self.critic.parameters()]
         knowing = [*self.encoder.parameters(), *self.decoders.parameters()]

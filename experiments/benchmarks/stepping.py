@@ -35,6 +35,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from torch import Tensor
 
 from experiments.record import machine, record
+from metarl.agents.networks import tanh
 from metarl.cli.common import show, table
 from metarl.envs import FAMILIES
 from metarl.envs.engine import BatchEngine
@@ -222,8 +223,8 @@ def _actor(worlds: Worlds) -> Callable[[], Tensor]:
 
     @torch.no_grad()
     def act() -> Tensor:
-        hidden = torch.addmm(biases[0], worlds.obs, weights[0]).tanh_()
-        hidden = torch.addmm(biases[1], hidden, weights[1]).tanh_()
+        hidden = tanh(torch.addmm(biases[0], worlds.obs, weights[0]))
+        hidden = tanh(torch.addmm(biases[1], hidden, weights[1]))
         return torch.addmm(biases[2], hidden, weights[2]).add_(next(noises))
 
     return act
