@@ -91,7 +91,7 @@ class Worlds:
         rows = self._all if mask is None else mask.numpy()
         action, broken = _usable(action)
         # Scaled before it is clamped: an agent with unbounded actions keeps the whole range.
-        exact = self.family.action_scale * action.numpy().astype(np.float64)
+        exact = np.multiply(action.numpy(), self.family.action_scale, dtype=np.float64)
         np.minimum(exact, 1.0, out=exact)
         np.maximum(exact, -1.0, out=exact)
         before, obs = self.frame, self.obs
@@ -108,15 +108,19 @@ class Worlds:
         reward = form.rows(self.family, "reward", earned, self.rows, 1)
         if not math.isfinite(reward.sum() + next_obs.numpy().sum()):
             failed |= self._unsound(reward, next_obs.numpy()) & rows
-        if mask is not None or failed.any():
+        fails = failed.any()
+        if mask is not None or fails:
             valid = rows & ~failed
             next_obs = torch.where(torch.from_numpy(valid)[:, None], next_obs, obs)
             reward[~valid] = 0.0
         if self.family.hold:
             holds = self.family.holds(after, self._task) & ~failed
             self._held = np.where(rows, (self._held + 1) * holds, self._held)
+        last = self._step >= self.family.horizon
         terminated = self._terminated(after, rows, failed)
-        last = rows & (terminated | failed | (self._step >= self.family.horizon))
+        if fails or not self._never_terminates:
+            last |= terminated | failed
+        last &= rows
         self.diverged, self.obs, outcome = torch.from_numpy(failed), next_obs, {}
         if last.any():
             outcome = self._outcome(after, last, failed)
