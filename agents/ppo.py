@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from metarl.agents.networks import LOG_STD, Normalizer
 from metarl.agents.returns import gae
 from metarl.agents.teacher import better
-from metarl.trial import Trial
 
 Log = dict[str, Tensor]  # numbers to log
 
@@ -100,13 +99,6 @@ def nearness(last: Tensor, horizon: int, discount: float) -> Tensor:
     ended = torch.where(last, step[1:], 0).cummax(0).values
     began = torch.cat([torch.zeros_like(ended[:1]), ended])  # (T + 1, N)
     return (discount ** (horizon - step + began).float())[..., None]
-
-
-def followed(trial: Trial) -> Tensor:
-    """The observations (T + 1, N, O) of a trial, after the last step too: where an episode ends
-    there, that of a new beginning in the same task, as at all other ends."""
-    after = torch.where(trial.last[-1][:, None], trial.obs[0], trial.next_obs[-1])
-    return torch.cat([trial.obs, after[None]])
 
 
 # Learning.

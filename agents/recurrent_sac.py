@@ -77,7 +77,7 @@ class RecurrentSac(Stateful):
         if min(config.policy_every, config.memory_every) < 1:
             raise UserError("policy_every and memory_every must be at least 1")
         self.config, self.shapes, self.device = config, shapes, device
-        self.plan = Plan(config.tasks, config.replicas, config.episodes)
+        self.plan = Plan(config.tasks, config.replicas, config.episodes, off_policy=True)
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
         width = shapes.obs + shapes.action + 2
         self.normalizer = Normalizer(shapes.obs).to(device)
@@ -113,10 +113,10 @@ class RecurrentSac(Stateful):
         return Belief(self.memory(inputs[None], belief.state)[0])
 
     def _packed(self, steps: Steps | Trial) -> Tensor:
-        """What is kept of steps (..., F): observation, action, reward, whether an episode ends, and
-        whether the task itself ended it."""
+        """What is kept of steps (..., F): observation, action (experts and people may ask for more
+        than counts), reward, whether an episode ends, and whether the task itself ended it."""
         rest = torch.stack([steps.reward, steps.last.float(), steps.terminated.float()], -1)
-        return torch.cat([steps.obs, steps.action, rest], -1).to(self.device)
+        return torch.cat([steps.obs, steps.action.clamp(-1, 1), rest], -1).to(self.device)
 
     def _read(self, packed: Tensor) -> Tensor:
         """The same steps (..., F) as the memory reads them, normalised."""
@@ -149,10 +149,10 @@ class RecurrentSac(Stateful):
         return 1 - finite.float().mean().item()
 
     def _packed_trial(self, trial: Trial) -> Tensor:
-        """The steps of a trial and, in a last row, what followed: (T + 1, N, F)."""
+        """The steps of a trial and, in a last row, what was seen next: (T + 1, N, F)."""
         packed = self._packed(trial)
         end = torch.zeros_like(packed[:1])
-        end[..., : self.shapes.obs] = trial.next_obs[-1]
+        end[..., : self.shapes.obs] = trial.seen[-1]
         return torch.cat([packed, end])
 
     def _update(self, first: int, count: int, rng: torch.Generator) -> list[sac.Log]:

@@ -147,7 +147,7 @@ class Rl2(Stateful):
 
     @torch.no_grad()
     def _lived(self, trial: Trial, iteration: int) -> Lived:
-        move, obs = self.device, ppo.followed(trial).to(self.device)
+        move, obs = self.device, trial.seen.to(self.device)
         reward, last, action = trial.reward.to(move), trial.last.to(move), trial.action.to(move)
         inputs = self._inputs(obs[:-1], action, reward, last)
         obs, state = self.normalizer(obs), self.memory.trial(inputs)

@@ -173,7 +173,7 @@ class Varibad(Stateful):
         """What the value saw (T, N, 1 + O + 2 L) of a trial, of which the policy sees all but the
         first number, and what came of it. The belief is given to them: no loss of theirs moves the
         encoder."""
-        obs, last = ppo.followed(trial).to(self.device), trial.last.to(self.device)
+        obs, last = trial.seen.to(self.device), trial.last.to(self.device)
         near = ppo.nearness(last, self.shapes.horizon, self.config.discount)
         beliefs = self._beliefs(self._read(self._packed(trial)))
         known = torch.cat([near, self._known(obs, beliefs)], -1)

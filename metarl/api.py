@@ -265,8 +265,8 @@ def check_expert(family: Family, agent: Agent, share: float) -> None:
                             f"{option}")
     if share and not agent.plan.off_policy:
         raise UserError("--trial.demonstrations: this agent learns from its own actions alone; "
-                        "pearl learns from others', too, and rl2, varibad and maml imitate an "
-                        "expert by --config.taught")
+                        "pearl and recurrent-sac learn from others', too, and rl2, varibad "
+                        "and maml imitate an expert by --config.taught")
 
 
 def check_switch(family: Family, agent: Agent, every: int) -> None:

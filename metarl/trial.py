@@ -102,6 +102,13 @@ class Trial:
         )
 
     @property
+    def seen(self) -> Tensor:
+        """(T + 1, N, O) what the agent saw before each step and after the last: where an episode
+        ends there, a new beginning in the same task, as after all other ends."""
+        after = torch.where(self.last[-1][:, None], self.obs[0], self.next_obs[-1])
+        return torch.cat([self.obs, after[None]])
+
+    @property
     def episode(self) -> Tensor:
         """(T, N) the episode each step belongs to, counted from 0. Of a round the first episode of
         a row counts, as that of its round; what follows an early end there has the number -1."""

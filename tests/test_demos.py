@@ -280,7 +280,8 @@ def test_some_trials_of_a_run_begin_with_the_expert(tmp_path: Path, say: Say) ->
 
 
 def test_demonstrations_are_for_agents_and_families_that_can_use_them() -> None:
-    api.check_expert(Reach(), tiny("pearl"), 0.3)
+    for learns_from_others in ("pearl", "recurrent-sac"):
+        api.check_expert(Reach(), tiny(learns_from_others), 0.3)
     api.check_expert(CheetahVel(), tiny("rl2"), 0.0)
     for family, agent, share, line in (
         (CheetahVel(), "pearl", 0.3, "cheetah-vel has no scripted expert"),

@@ -96,17 +96,27 @@ def test_the_memory_learns_from_the_critics_not_from_the_policy() -> None:
 
 
 def test_values_run_across_the_time_limits_of_episodes() -> None:
-    # What followed an episode's last step is the next episode's first observation; what followed
-    # the trial's last step is where that one led.
+    # What followed an episode's last step is the next episode's first observation, and so after
+    # the trial's last step: where an episode ends no action was ever taken, so that nothing has
+    # learned what it is worth to be there.
     agent = tiny("recurrent-sac")
     trial = lived(agent)
     agent._remember(trial)
     moments = agent._unrolled(agent._packed_trial(trial)[:, :1])
-    expected = agent.normalizer(torch.cat([trial.obs[1:, 0], trial.next_obs[-1:, 0]]))
+    expected = agent.normalizer(torch.cat([trial.obs[1:, 0], trial.obs[:1, 0]]))
     torch.testing.assert_close(moments.next_obs, expected)
     end = SHAPES.horizon - 1
     assert trial.last[end].all()
     assert (trial.next_obs[end] != trial.obs[end + 1]).any()
+
+
+def test_of_an_expert_that_asks_for_more_than_counts_it_remembers_what_counted() -> None:
+    agent = tiny("recurrent-sac")
+    trial = lived(agent)
+    trial.action[0] = 3.0
+    agent._remember(trial)
+    moments = agent._unrolled(agent._packed_trial(trial)[:, :1])
+    assert (moments.action[0] == 1).all()
 
 
 @pytest.mark.parametrize("falls", [False, True])

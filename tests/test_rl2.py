@@ -79,7 +79,7 @@ def test_after_a_trial_that_ends_with_an_episode_comes_another_beginning() -> No
     trial = lived(tiny("rl2"))
     assert trial.last[-1].all()
     trial.last[-1, 1] = False  # the trial cuts this row's episode off
-    found = ppo.followed(trial)
+    found = trial.seen
     assert torch.equal(found[:-1], trial.obs)
     assert torch.equal(found[-1, 0], trial.obs[0, 0])
     assert torch.equal(found[-1, 1], trial.next_obs[-1, 1])
