@@ -142,12 +142,14 @@ def with_past_actions(episodes: Episodes, length: int, scale: float = 1.0) -> Ep
 
 
 def recorded(trial: Trial, about: About, episodes: int) -> Episodes:
-    """The first `episodes` episodes of a trial's first row, whose task is known and stays."""
-    ends = trial.last[:, 0].nonzero()[:, 0]
-    length = int(ends[min(episodes, len(ends)) - 1]) + 1
+    """The first `episodes` episodes of a trial's first row, whose task is known and stays; of one
+    that is lived in rounds, the first episode of so many of them."""
+    number = trial.episode[:, 0]
+    kept = (number >= 0) & (number < episodes)
+    kept[int(trial.last[:, 0].nonzero().max()) + 1 :] = False  # an episode without an end
     steps = Steps(
-        **{name: getattr(trial, name)[:length, 0] for name in _PARTS},
-        outcome={name: value[:length, 0] for name, value in trial.outcome.items()},
+        **{name: getattr(trial, name)[kept, 0] for name in _PARTS},
+        outcome={name: value[kept, 0] for name, value in trial.outcome.items()},
     )
     return Episodes(about, steps, trial.task[0].double())
 

@@ -136,7 +136,7 @@ def heat_maps(
     low, high = (0.0, 1.0) if quantity == SUCCESS else apart(earned)
     mesh = None
     for ax, (label, (tasks, values)) in zip(axes.flat, agents.items(), strict=False):
-        tiles = _tiles(tasks[:, across], tasks[:, up], values, edges)
+        tiles = _tiles(*(_placed(tasks[:, d], ranges[d]) for d in (across, up)), values, edges)
         mesh = ax.pcolormesh(*edges, tiles, cmap=_MAP, vmin=low, vmax=high, edgecolors=CARD,
                              linewidth=1.2)
         _numbers(ax, edges, tiles, low, high)
@@ -144,8 +144,9 @@ def heat_maps(
         ax.set_title(label, fontsize=10, color=INK)
         for d, axis in ((across, ax.xaxis), (up, ax.yaxis)):
             axis.set_label_text(ranges[d].title)
-            if ranges[d].labels:
-                axis.set_ticks(range(len(ranges[d].labels)), ranges[d].labels)
+            if ranges[d].values:
+                words = ranges[d].labels or [f"{value:g}" for value in ranges[d].values]
+                axis.set_ticks(range(len(words)), words)
     for ax in axes.flat[len(agents):]:
         ax.set_visible(False)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.8, aspect=25, pad=0.02)
@@ -238,6 +239,13 @@ def _edges(column: Array, parameter: Range) -> Array:
     below = max(np.ceil((low - column.min()) / width - 1e-9), 0)
     above = max(np.ceil((column.max() - high) / width - 1e-9), 0)
     return low + width * np.arange(-below, _TILES + above + 1)
+
+
+def _placed(column: Array, parameter: Range) -> Array:
+    """Where values of a parameter (n,) lie among its tiles: of choices, each one's number."""
+    if not parameter.values:
+        return column
+    return np.abs(column[:, None] - np.array(parameter.values)).argmin(1).astype(float)
 
 
 def _tiles(x: Array, y: Array, values: Array, edges: Sequence[Array]) -> Array:

@@ -1,6 +1,7 @@
 """What runs scored, read from their directories as arrays: nothing is computed again."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.run import Run
-from metarl.statistics import Aggregate, difference, interquartile_mean, interval, mean
+from metarl.statistics import Aggregate, difference, interquartile_mean, interval, mean, wilson
 
 Array = NDArray[np.floating]
 Band = tuple[float, float, float]  # an aggregate, and its 95 % interval
@@ -27,6 +28,7 @@ class Range:
     train: tuple[float, float]
     values: tuple[float, ...] = ()  # all that it can be, where it is a choice
     labels: tuple[str, ...] = ()
+    logarithmic: bool = False  # drawn by its logarithm, so that factors count, not differences
 
     @property
     def title(self) -> str:
@@ -76,6 +78,12 @@ class Entry:
     config: Mapping[str, Any] | None = None  # None: a scripted policy
     outdated: bool = False  # it has evaluations that say too little to be drawn
     switched: tuple[Switched, ...] = ()
+
+    @property
+    def familiar(self) -> bool:
+        """Whether its family's tasks are so few that training met all of them."""
+        ranges = next((j.ranges for j in self.judged.values()), ())
+        return bool(ranges) and all(parameter.values for parameter in ranges)
 
     @property
     def words(self) -> str:
@@ -140,9 +148,15 @@ def values(entries: Sequence[Entry], split: str, phase: str, quantity: str) -> A
 
 
 def band(earned: Array, quantity: str) -> Band:
-    """The aggregate of what was earned (S, M) over S seeds and M tasks, with its interval."""
+    """The aggregate of what was earned (S, M) over S seeds and M tasks, with its interval; of a
+    rate of success no narrower than that of as many independent trials: a bootstrap of what is all
+    the same has none."""
     chosen = aggregate(quantity)
-    return chosen(earned), *_possible(interval(earned, aggregate=chosen), quantity, 0.0)
+    found, (low, high) = chosen(earned), interval(earned, aggregate=chosen)
+    if quantity == SUCCESS and 0 <= found <= 1:
+        least, most = wilson(found, earned.size)
+        low, high = min(low, least), max(high, most)
+    return found, *_possible((low, high), quantity, 0.0)
 
 
 def extent(entries: Sequence[Entry], split: str) -> tuple[int, int] | None:
@@ -174,15 +188,33 @@ def switched(entries: Sequence[Entry], split: str, every: int, quantity: str) ->
 def compared(
     entries: Sequence[Entry], others: Sequence[Entry], split: str, quantity: str
 ) -> tuple[float, float] | None:
-    """The interval of how far one agent lies above another at its best, after the last episode
-    that both have; None where one was not judged."""
+    """The interval of how far one agent lies above another at its best, after as many rollouts as
+    both have lived, at most; None where one was not judged, or not after any."""
     mine, theirs = (values(each, split, "exploiting", quantity) for each in (entries, others))
-    if not mine.size or not theirs.size:
+    if not mine.size or not theirs.size or (after := _alike(entries, others, split)) is None:
         return None
-    last, tasks = min(len(mine), len(theirs)) - 1, min(mine.shape[2], theirs.shape[2])
-    found = difference(mine[last, :, :tasks], theirs[last, :, :tasks],
+    tasks = min(mine.shape[2], theirs.shape[2])
+    found = difference(mine[after[0], :, :tasks], theirs[after[1], :, :tasks],
                        aggregate=aggregate(quantity))
     return _possible(found, quantity, -1.0)
+
+
+def _alike(
+    entries: Sequence[Entry], others: Sequence[Entry], split: str
+) -> tuple[int, int] | None:
+    """The last episodes of exploration of two agents after which both had lived as much, one's
+    rollouts counted; None where that is so before any alone."""
+    (mine, a), (theirs, b) = ((extent(each, split), rollouts(each)) for each in (entries, others))
+    if mine is None or theirs is None:
+        return None
+    most = max((k, k * a // b) for k in range(mine[0] + 1)
+               if k * a % b == 0 and k * a // b <= theirs[0])
+    return None if a != b and most == (0, 0) else most
+
+
+def rollouts(entries: Sequence[Entry]) -> int:
+    """How many rollouts one episode of an agent consists of, which share what they live."""
+    return max((j.rollouts for e in entries for j in e.judged.values()), default=1)
 
 
 def pooled(
@@ -210,10 +242,13 @@ def pooled(
 
 def distances(tasks: Array, ranges: Sequence[Range]) -> Array:
     """How far tasks (n, D) lie outside the training range, (n,): 0 inside; else the Euclidean
-    distance to it, each parameter in units of its range's width."""
+    distance to it, each parameter in units of its range's width (of its logarithm's, where that is
+    what is drawn)."""
     squares = np.zeros(len(tasks))
     for column, parameter in zip(tasks.T, ranges, strict=True):
         low, high = parameter.train
+        if parameter.logarithmic:
+            low, high, column = math.log(low), math.log(high), np.log(column)
         if not parameter.values and high > low:
             squares += ((column - column.clip(low, high)) / (high - low)) ** 2
     return np.sqrt(squares)
@@ -274,7 +309,8 @@ def _judged(document: Mapping[str, Any]) -> Judged:
     parts = {"adapting": document, "exploring": document["exploring"],
              "exploiting": document["exploiting"]}
     ranges = tuple(
-        Range(r["name"], r["unit"], tuple(r["train"]), tuple(r["values"]), tuple(r["labels"]))
+        Range(r["name"], r["unit"], tuple(r["train"]), tuple(r["values"]), tuple(r["labels"]),
+              r.get("distribution") == "log-uniform")
         for r in document["ranges"]
     )
     embedding = document.get("embedding")

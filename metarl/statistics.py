@@ -50,6 +50,14 @@ def difference(
                    - _resampled(others, 1, resamples, aggregate))
 
 
+def wilson(rate: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a rate seen in so many trials, each independent of the others (Wilson
+    1927): one that saw nothing but successes may still have missed failures."""
+    z2 = _NORMAL**2 / count
+    centre, half = rate + z2 / 2, math.sqrt(z2 * (rate * (1 - rate) + z2 / 4))
+    return (centre - half) / (1 + z2), (centre + half) / (1 + z2)
+
+
 def _resampled(
     values: NDArray[np.floating], seed: int, resamples: int, aggregate: Aggregate
 ) -> NDArray[np.floating]:

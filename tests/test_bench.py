@@ -162,6 +162,20 @@ def test_a_job_that_scored_nothing_has_failed(tmp_path: Path) -> None:
     assert at.condition == "failed" and "no evaluation" in at.reason
 
 
+def test_a_scripted_policy_is_judged_on_the_family_that_the_job_asks_for(tmp_path: Path) -> None:
+    def judged(label: str, *flags: str) -> float:
+        job = Job("scripted", "reach", 0, flags, label, episodes=1, splits=("train",), tasks=2)
+        bench(tmp_path, Calls()).work([job])
+        at = standing(tmp_path / "jobs", job)
+        assert at.condition == "done" and {row["split"] for row in at.rows} == {"train"}
+        return float(at.rows[0]["return"])
+
+    assert judged("fr3") != judged("so101", "--family.arm", "so101")
+    wrong = Job("scripted", "reach", 0, ("--family.amr", "so101"), "wrong")
+    bench(tmp_path, Calls()).work([wrong])
+    assert "did you mean --family.arm" in standing(tmp_path / "jobs", wrong).reason
+
+
 def test_a_failed_job_says_why_and_does_not_stop_the_others(tmp_path: Path) -> None:
     bad = Job("pearl", "reach", 0, ("--config.lattent", "3"), label="bad")
     other = Job("pearl", "reach", 1, FLAGS, episodes=1, splits=("test",))

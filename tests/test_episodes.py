@@ -102,6 +102,16 @@ def test_a_recording_is_the_first_row_s_up_to_its_last_whole_episode() -> None:
     assert found.hidden_task is not None and found.hidden_task.tolist() == [0.5]
 
 
+def test_of_rounds_the_first_episode_of_each_is_recorded() -> None:
+    # Two rounds of 3 steps; the row falls after 1 and 2 steps of the first, after 2 of the second.
+    last = torch.tensor([[1], [1], [1], [0], [1], [1]]).bool()
+    obs = torch.arange(12.0).view(6, 1, 2)
+    trial = Trial(obs, obs[..., :1], obs[..., 0], obs, torch.zeros_like(last), last, {},
+                  torch.tensor([[0.5]]), torch.zeros(1).long(), round=3)
+    assert recorded(trial, ABOUT, 2).steps.reward.tolist() == [0, 6, 8]
+    assert recorded(trial, ABOUT, 1).steps.reward.tolist() == [0]
+
+
 def test_nothing_is_overwritten_and_nothing_half_written(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="exists; choose another place"):
         write(file, episodes())

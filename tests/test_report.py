@@ -16,6 +16,7 @@ from metarl import figures
 from metarl.__main__ import main
 from metarl.agent import Embeds
 from metarl.agents import AGENTS
+from metarl.cli.labels import told_apart
 from metarl.cli.report import too_few, write
 from metarl.cli.sections import scores
 from metarl.evaluate import Apart, apart
@@ -158,6 +159,17 @@ def test_tiles_hold_means_and_keep_to_the_training_range() -> None:
         [-0.4, 0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8])
 
 
+def test_choices_that_are_numbers_have_a_tile_each() -> None:
+    mass = Range("mass", "kg", (0.1, 0.9), (0.1, 0.5, 0.9))
+    tasks = np.array([[0.1, 0], [0.5, 0], [0.9, 1]])
+    earned = {"pearl": (tasks, np.array([1.0, 5, 9]))}
+    figure, _ = figures.heat_maps(earned, (mass, SHAPE), "return")
+    ax = figure.axes[0]
+    assert {(each.get_position(), each.get_text()) for each in ax.texts} == {
+        ((0.0, 0.0), "1"), ((1.0, 0.0), "5"), ((2.0, 1.0), "9")}
+    assert [each.get_text() for each in ax.get_xticklabels()] == ["0.1", "0.5", "0.9"]
+
+
 def limits(figure: Any, panel: int = 0) -> tuple[float, float]:
     low, high = figure.axes[panel].get_ylim()
     return low, high
@@ -256,6 +268,53 @@ def test_the_table_says_where_fine_tuning_is_not_beaten(tmp_path: Path) -> None:
     assert compared(mine, theirs, "test", "success") == (1.0, 1.0)
 
 
+def test_one_seed_settles_nothing(tmp_path: Path) -> None:
+    good, bad = [1.0, 1, 1, 1], [0.0, 0, 0, 0]
+    each = [entry("pearl", 0, good, tmp_path), entry("finetune", 0, bad, tmp_path)]
+    text = table_of(each, tmp_path)
+    assert "Every meta-agent beats" not in text and "One seed, of pearl" in text
+    assert "better in one seed" in text and 'class="better"' not in text
+
+
+def test_agents_are_compared_after_as_many_rollouts(tmp_path: Path) -> None:
+    # An episode of MAML's is three rollouts: fine-tuning has lived as much after three episodes.
+    curves = {"return": np.array([[0.0] * 4, [1.0] * 4, [2.0] * 4, [3.0] * 4])}
+    longer = {"exploiting": curves, "exploring": curves, "adapting": curves}
+    mine = [entry("maml", seed, [7.0] * 4, tmp_path, rollouts=3) for seed in range(2)]
+    theirs = [entry("finetune", seed, [1.0] * 4, tmp_path) for seed in range(2)]
+    assert compared(mine, theirs, "test", "return") is None  # it was judged after one alone
+    text = table_of([*mine, *theirs], tmp_path)
+    assert "more for maml 3: they are compared where both have lived as much" in text
+    assert "with --episodes 3, takes it as far" in text and "beats plain" not in text
+    theirs = [entry("finetune", seed, [1.0] * 4, tmp_path, curves=longer) for seed in range(2)]
+    assert compared(mine, theirs, "test", "return") == (4.0, 4.0)  # 7 after one, 3 after three
+    assert compared(theirs, mine, "test", "return") == (-4.0, -4.0)
+
+
+def test_runs_with_other_settings_are_no_seeds_of_one_agent(tmp_path: Path) -> None:
+    def run(seed: int, folder: str, **config: Any) -> Entry:
+        made = entry("pearl", seed, [0, 0, 1, 1.0], tmp_path / folder)
+        return replace(made, config={"seed": seed, "device": folder, "config": config})
+
+    def labels(*each: Entry) -> list[str]:
+        return [made.label for made in told_apart(each)]
+
+    few, many, more = run(0, "a", tasks=5), run(0, "b", tasks=50), run(1, "c", tasks=50)
+    assert labels(few, many, more) == ["pearl (tasks 5)", "pearl (tasks 50)", "pearl (tasks 50)"]
+    assert labels(many, more) == ["pearl", "pearl"]
+    again = run(0, "d", tasks=50)  # the same training twice is no second seed
+    assert labels(many, replace(again, path=tmp_path / "later")) == ["pearl (pearl0)",
+                                                                     "pearl (later)"]
+
+
+def test_tasks_that_training_meets_all_are_not_called_new(tmp_path: Path) -> None:
+    made = entry("pearl", 0, [0, 0, 1, 1.0], tmp_path)
+    assert not made.familiar and "tasks that it had never met" in table_of([made], tmp_path)
+    known = entry("pearl", 0, [0, 0, 1, 1.0], tmp_path, ranges=(SHAPE, SHAPE))
+    assert known.familiar and "all of which training meets" in table_of([known], tmp_path)
+    assert "never met" not in page([known], tmp_path)
+
+
 def test_returns_of_longer_episodes_are_not_compared_in_silence(tmp_path: Path) -> None:
     each = [entry("pearl", 0, [0, 0, 1, 1.0], tmp_path),
             entry("maml", 0, [0, 0, 1, 1.0], tmp_path, horizon=10)]
@@ -333,7 +392,7 @@ def test_a_run_that_was_not_judged_says_how_to_judge_it(trained: Run, tmp_path: 
     assert main(["report", str(trained.path), "--out", str(tmp_path / "page.html")]) == 0
     text = (tmp_path / "page.html").read_text()
     assert f"metarl evaluate {trained.path} --split test" in text and external(text) == []
-    assert "not yet put into tasks that it has never met" in text
+    assert "; not judged yet." in text
     assert "Some agents here" not in text and "This is a run of 1 seed" in text
 
 

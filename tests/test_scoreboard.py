@@ -69,6 +69,19 @@ def test_the_distance_from_the_training_range_counts_in_its_widths() -> None:
     assert distances(tasks, (GOAL, SHAPE, other)).tolist() == [0, 3, 1, 5]
 
 
+def test_what_is_drawn_by_its_logarithm_is_as_far_out_by_a_factor_either_way() -> None:
+    scale = Range("scale", "", (0.5, 2.0), logarithmic=True)  # two factors of two wide
+    far = distances(np.array([[1.0], [4.0], [0.25], [0.125]]), (scale,))
+    assert far.tolist() == pytest.approx([0, 0.5, 0.5, 1])
+
+
+def test_all_successes_leave_room_for_a_failure_that_was_not_seen(tmp_path: Path) -> None:
+    each = [entry("pearl", seed, [1, 1, 1, 1.0], tmp_path) for seed in range(3)]
+    # Wilson: of 12 successes in 12 trials the lower end is 1 / (1 + 1.96^2 / 12).
+    assert bands(each, "test", "exploiting", "success")[-1] == (
+        1.0, pytest.approx(1 / (1 + 1.96**2 / 12)), 1.0)
+
+
 def test_two_axes_hold_what_varies_most_and_tell_what_is_linear_in_them() -> None:
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     circle = np.column_stack([3 * np.cos(angle), np.zeros(40), np.sin(angle)])

@@ -117,7 +117,7 @@ def _parse(
             raise
     else:
         filled = {name: getattr(found, name) for name in groups}
-        if not 0 <= getattr(filled["options"], "seed", 0) < 2**32:
+        if not 0 <= getattr(filled.get("options"), "seed", 0) < 2**32:
             raise UserError("--seed must lie in [0, 2^32)")
         return filled
     reason = _one_line(said.getvalue())

@@ -7,7 +7,7 @@ import numpy as np
 
 from metarl.cli.common import counted
 from metarl.report import paragraph
-from metarl.scoreboard import Entry, extent
+from metarl.scoreboard import Entry, extent, rollouts
 
 Agents = Mapping[str, Sequence[Entry]]
 Extent = tuple[int, int]  # episodes of exploration, and tasks
@@ -57,6 +57,30 @@ def budgets(agents: Agents) -> list[str]:
     return [paragraph(f"The fine-tuned baseline had fewer env steps of training than "
                       f"{', '.join(more)}: the comparison is not a fair one.", "warn")] if more \
         else []
+
+
+def experience(agents: Agents) -> list[str]:
+    """A warning where an episode of a meta-agent consists of more rollouts than one of
+    fine-tuning."""
+    if RIVAL not in agents:
+        return []
+    few, told = rollouts(agents[RIVAL]), []
+    longest = 0
+    for name, each in agents.items():
+        if learns_to_learn(name) and (many := rollouts(each)) > few:
+            told.append(f"{name} {many}")
+            longest = max(longest, many * max(j.episodes for e in each for j in e.judged.values()))
+    return [paragraph(
+        f"An episode in a new task is {counted(few, 'rollout')} for fine-tuning, and more for "
+        f"{', '.join(told)}: they are compared where both have lived as much, if anywhere. metarl "
+        f"evaluate on the fine-tuned run, with --episodes {longest // few}, takes it as far.",
+        "warn")] if told else []
+
+
+def settled(agents: Agents, name: str) -> bool:
+    """Whether an agent and fine-tuning have more than one seed each: else nothing tells the luck of
+    a training from its method."""
+    return min(len(agents[name]), len(agents[RIVAL])) > 1
 
 
 def learns_to_learn(name: str) -> bool:

@@ -113,7 +113,8 @@ def described(
         "rollouts": plan.replicas if plan.pools else 1,  # that share what they live in a task
         "parameters": [p.name for p in family.parameters],
         "ranges": [{"name": p.name, "unit": p.unit, "meaning": p.meaning, "train": p.train,
-                    "ood": p.ood, "values": p.values, "labels": p.labels}
+                    "ood": p.ood, "values": p.values, "labels": p.labels,
+                    "distribution": p.distribution}
                    for p in family.parameters],
         "tasks": tasks.tolist(), **_values(result, 1),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from metarl import api, scores, study
-from metarl.cli.common import say
+from metarl.cli.common import parse_groups, say
 from metarl.cli.evaluate import described, file_name
 from metarl.envs import FAMILIES
 from metarl.envs.expert import Expert
@@ -107,8 +107,9 @@ class Bench:
         """Judge the family's scripted policy, here and now."""
         if job.family not in FAMILIES:
             raise unknown("family", job.family, FAMILIES)
-        family = FAMILIES[job.family]()
-        splits: list[Split] = [s for s in ("test", "ood") if s in job.splits]
+        family = parse_groups("bench", {"family": FAMILIES[job.family]()},
+                              list(job.flags), "")["family"]
+        splits: list[Split] = [s for s in ("train", "test", "ood") if s in job.splits]
         for split in splits:
             if split == "ood" and not any(p.ood for p in family.parameters):
                 continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from metarl.cli.common import counted, parse, print_json, show, warn
+from metarl.cli.labels import told_apart
 from metarl.cli.sections import family_sections
 from metarl.errors import UserError, unknown
 from metarl.report import Page, code, folded, paragraph
@@ -52,7 +53,7 @@ def run(argv: list[str]) -> int:
     entries = _distinct([entry for group in groups for entry in group])
     diaries = _read(list(logs.values()))
     path = options.out or _place(options, entries, diaries)
-    write(entries, path, diaries)
+    write(entries, path, diaries, _studies(options))
     if options.json:
         print_json({"runs": [str(entry.path) for entry in entries],
                     "logs": [str(log) for log in logs.values()], "report": str(path)})
@@ -80,8 +81,12 @@ def _read(logs: Sequence[Path]) -> list["Diary"]:
     return [read_log(path) for path in logs]
 
 
-def write(entries: Sequence[Entry], path: Path, diaries: Sequence["Diary"] = ()) -> None:
-    """Write the page of these agents and arms to `path`."""
+def write(
+    entries: Sequence[Entry], path: Path, diaries: Sequence["Diary"] = (),
+    made: Sequence[str] = (),
+) -> None:
+    """Write the page of these agents and arms to `path`; `made` are the commands of the studies
+    that they are of."""
     families = list(dict.fromkeys(entry.family for entry in entries))
     page = Page(_title(entries), _lead(entries)) if entries else Page(*_arm_title(diaries))
     if doubt := too_few(entries):
@@ -98,7 +103,7 @@ def write(entries: Sequence[Entry], path: Path, diaries: Sequence["Diary"] = ())
             page.part(_arm_title([diary])[0], paragraph(str(diary.path), "note"))
         arm_sections(page, diary)
     page.section("Make it again", paragraph("The page itself:"), code(shlex.join(this_command())),
-                 *_commands(entries))
+                 *_commands(entries, made))
     page.write(path, _footer(entries))
 
 
@@ -140,8 +145,8 @@ def _of_run(found: Run) -> Entry:
 
 
 def _distinct(entries: Sequence[Entry]) -> list[Entry]:
-    """Each directory once."""
-    return list({entry.path.resolve(): entry for entry in entries}.values())
+    """Each directory once, under a label that it shares with its like alone."""
+    return told_apart(list({entry.path.resolve(): entry for entry in entries}.values()))
 
 
 def _place(options: Options, entries: Sequence[Entry], diaries: Sequence["Diary"]) -> Path:
@@ -174,13 +179,19 @@ def _lead(entries: Sequence[Entry]) -> str:
     agents = dict.fromkeys(entry.label for entry in entries)
     if len(entries) == 1:
         entry = entries[0]
-        then = "; then put into tasks that it had never met" if entry.judged or entry.switched \
-            else "; not yet put into tasks that it has never met"
+        which = "into each of its tasks anew" if entry.familiar else \
+            "into tasks that it had never met"
+        then = f"; then put {which}" if entry.judged or entry.switched else "; not judged yet"
         return f"Trained for {entry.env_steps:,} env steps, {entry.wall_s / 60:.1f} minutes{then}."
     families = dict.fromkeys(entry.family for entry in entries)
     return (f"{len(agents)} agents and baselines ({', '.join(agents)}) on "
             f"{', '.join(families)}, {len(entries)} runs in all. Each was trained, frozen, and put "
-            f"into tasks that it had never met{_unless_judged(entries)}.")
+            f"into held-out tasks{_known(entries)}{_unless_judged(entries)}.")
+
+
+def _known(entries: Sequence[Entry]) -> str:
+    known = dict.fromkeys(entry.family for entry in entries if entry.familiar)
+    return f" (of {' and '.join(known)} there are so few that it knew them)" if known else ""
 
 
 def _unless_judged(entries: Sequence[Entry]) -> str:
@@ -202,17 +213,27 @@ def too_few(entries: Sequence[Entry]) -> str:
             f"of agents. {what}{more}.")
 
 
-def _commands(entries: Sequence[Entry]) -> list[str]:
-    """What trained each run, folded away where there are many."""
-    lines = [
-        (entry.path / "command.txt").read_text().strip()
-        for entry in entries if (entry.path / "command.txt").exists()
-    ]
-    if not lines:
-        return []
-    listed = code("\n".join(lines))
-    return [paragraph("What it shows:"), listed] if len(lines) == 1 else [
-        folded(f"The {len(lines)} commands that trained what it shows", listed)]
+def _studies(options: Options) -> list[str]:
+    """The commands that do the jobs of the studies asked for, and judge them."""
+    root = [] if options.root == JOBS else ["--root", str(options.root)]
+    return [shlex.join(["metarl", "bench", what, *root]) for what in options.what
+            if what in studies() or what.endswith(".py")]
+
+
+def _commands(entries: Sequence[Entry], made: Sequence[str]) -> list[str]:
+    """What trained and judged each run, folded away where there are many."""
+    told = [paragraph("What it shows:"), code("\n".join(made))] if made else []
+    runs = [entry for entry in entries if (entry.path / "command.txt").exists()]
+    lines = [line for entry in runs for line in (
+        (entry.path / "command.txt").read_text().strip(),
+        *(f"metarl evaluate {entry.words} --split {split} --episodes {j.episodes} "
+          f"--tasks {len(j.tasks)}" for split, j in entry.judged.items()))]
+    if len(runs) == 1 and not made:
+        told += [paragraph("What it shows:"), code("\n".join(lines))]
+    elif runs:
+        told += [folded(f"The commands that trained and judged the {counted(len(runs), 'run')}",
+                        code("\n".join(lines)))]
+    return told
 
 
 def _footer(entries: Sequence[Entry]) -> str:

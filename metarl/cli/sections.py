@@ -13,9 +13,11 @@ from metarl.cli.doubts import (
     Agents,
     Extent,
     budgets,
+    experience,
     extents_of,
     learns_to_learn,
     lengths,
+    settled,
     unequal,
     usual_extent,
 )
@@ -32,6 +34,7 @@ from metarl.scoreboard import (
     learning,
     pooled,
     quantities,
+    rollouts,
     switched,
     values,
 )
@@ -70,6 +73,9 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
     columns += ["against fine-tuning"]
     extents = extents_of(agents)
     usual = usual_extent(list(extents.values()))
+    met = all(entry.familiar for each in agents.values() for entry in each)
+    which = "tasks, all of which training meets in this family" if met else \
+        "tasks that it had never met"
     rows = []
     for name, each in agents.items():
         cells = [f'<span class="dot" style="background:{paint[name]}"></span>{html.escape(name)}',
@@ -83,15 +89,16 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
     page.section(
         f"After {counted(usual[0], 'episode')} in a new task",
         paragraph(
-            f"Each agent explored tasks that it had never met, {usual[1]} of a split, for up to "
+            f"Each agent explored {which}, {usual[1]} of a split, for up to "
             f"{counted(usual[0], 'episode')}; this is what an episode of its best then earned. "
             "Tasks of the test split are drawn like those it was trained on; those of the ood "
             "split lie beyond. Returns are interquartile means (the middle half), success is the "
             "mean; in brackets the 95 % interval for other trainings, judged on the same tasks: a "
             "bootstrap over whole seeds, widened for their small number; of one seed alone, a "
-            "bootstrap over tasks."),
+            "bootstrap over tasks; of success never narrower than that of as many independent "
+            "tasks."),
         table(columns, rows, markup=True), *unequal(extents, usual), *lengths(agents),
-        *budgets(agents), *_words(agents, asked[0]))
+        *budgets(agents), *experience(agents), *_words(agents, asked[0]))
 
 
 def _words(agents: Agents, quantity: str) -> list[str]:
@@ -103,13 +110,17 @@ def _words(agents: Agents, quantity: str) -> list[str]:
         name: gap for name, each in agents.items() if learns_to_learn(name)
         and (gap := compared(each, agents[RIVAL], "test", quantity)) is not None
     }
+    unsettled = [name for name in found if not settled(agents, name)]
     losers = [name for name, (low, _) in found.items() if low <= 0]
+    told = [paragraph(f"One seed, of {', '.join(unsettled)} or of fine-tuning, settles nothing: "
+                      "intervals of differences speak of other tasks alone.", "note")
+            ] if unsettled else []
     if losers:
-        return [paragraph(f"Meta-learning does not beat plain fine-tuning here for "
+        return [*told, paragraph(f"Meta-learning does not beat plain fine-tuning here for "
                           f"{', '.join(losers)}: the interval of the difference does not lie above "
                           "zero.", "warn")]
-    return [paragraph("Every meta-agent beats plain fine-tuning here: the intervals of the "
-                      "differences lie above zero.")] if found else []
+    return told or [paragraph("Every meta-agent beats plain fine-tuning here: the intervals of the "
+                              "differences lie above zero.")] if found else []
 
 
 def _verdict(name: str, each: Sequence[Entry], agents: Agents, quantity: str) -> str:
@@ -121,6 +132,8 @@ def _verdict(name: str, each: Sequence[Entry], agents: Agents, quantity: str) ->
     low, high = gap
     kind, word = ("better", "better") if low > 0 else ("worse", "worse") if high < 0 else (
         "", "no better")
+    if not settled(agents, name):
+        kind, word = "", f"{word} in one seed"
     return f'<span class="{kind}">{word}</span> <span class="range">{_span(gap, quantity)}</span>'
 
 
@@ -173,7 +186,7 @@ def _switched(page: Page, agents: Agents, quantity: str) -> None:
 
 def _titled(name: str, each: Sequence[Entry]) -> str:
     """An agent's name, with how many rollouts one of its episodes consists of."""
-    shared = max((j.rollouts for e in each for j in e.judged.values()), default=1)
+    shared = rollouts(each)
     return f"{name} ({shared} rollouts each)" if shared > 1 else name
 
 
