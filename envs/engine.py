@@ -218,8 +218,12 @@ class BatchEngine:
         # MuJoCo resets a row that blows up inside the call and goes on; only its warnings tell.
         warnings = self._batch.warning
         if warnings.tobytes() != self._warnings.tobytes():
-            failed |= (warnings[:, :, 1] != self._warnings[:, :, 1]).any(1)
-            self._warnings = warnings.copy()
+            warned = (warnings[:, :, 1] != self._warnings[:, :, 1]).any(1)
+            failed |= warned
+            # Each row that blows up has counted one from zero: cleared, or the next time it does,
+            # the count would be what it was.
+            self._batch.reset(warned, stage=mujoco.mjtStage.mjSTAGE_NONE)
+            self._warnings = self._batch.warning.copy()
         # Extremes, not a product of the state with itself: BLAS would use threads of its own, which
         # then take turns with the physics' and nearly double the time of a step of many rows. What
         # is not a number compares as False.

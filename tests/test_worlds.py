@@ -60,6 +60,18 @@ def test_a_diverging_row_is_ended_and_leaves_the_others_alone(
             assert all(math.isnan(value) for value in measured.values())
 
 
+@pytest.mark.parametrize("speed", [1e12, float("nan")])
+def test_a_row_that_diverges_again_is_ended_again(family: Family, speed: float) -> None:
+    worlds, flagged = make(family, [0, 1, 2], 100), []
+    for t, action in enumerate(actions(worlds, 16)):
+        if t in (3, 9, 10, 13):
+            worlds.engine._qvel[1] = speed
+        steps = worlds.step(action)
+        assert steps.last.tolist() == worlds.diverged.tolist()
+        flagged += [t] * int(worlds.diverged[1])
+    assert flagged == [3, 9, 10, 13]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_action_that_is_not_finite_ends_its_row_alone(family: Family, value: float) -> None:
     sound, broken = make(family, [0, 1, 2], 100), make(family, [0, 1, 2], 100)
