@@ -27,6 +27,10 @@ def main(seconds: int, memory: int, largest: int) -> int:
         model = mujoco.MjSpec.from_string(text.decode(), assets=dict(assets)).compile()
         if model.nbuffer > largest:
             raise ValueError(f"the compiled model takes {model.nbuffer:,} bytes")
+        # Each of many rows holds a state of its own.
+        state = 8 * mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION)
+        if state > largest // 1000:
+            raise ValueError(f"a state of the model takes {state:,} bytes")
         mujoco.mj_step(model, mujoco.MjData(model))
     except Exception as error:  # the parent tells nobody more than that it failed
         print(str(error)[:2000], file=sys.stderr)

@@ -65,8 +65,9 @@ class Edit:
     """How one parameter changes the model.
 
     A body's mass takes its inertia with it, in proportion. A friction that is set is the sliding
-    one; a gain that is set is that of the servo, whose bias follows in proportion; gravity that is
-    set points down. A factor scales the whole vector, or the component that `axis` names.
+    one; a gain that is set is that of the servo, whose bias follows in proportion, but for a
+    dampratio, which stays; gravity that is set points down. A factor scales the whole vector, or
+    the component that `axis` names.
     """
 
     kind: str  # of FIELDS
@@ -90,6 +91,9 @@ class Edit:
         if self.field == "mesh":
             _pad(spec, self.names)
         if self.kind == "geom" and self.field != "friction":
+            for geom in self.things(spec):
+                if geom.parent != spec.worldbody:
+                    geom.parent.simple = False  # its inertia may turn; else rows cannot have that
             # Rows share the trees in which contacts between bodies of many geoms are searched.
             spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
 
@@ -176,9 +180,13 @@ def _set_geom_mass(geom: Any, value: float, scales: bool) -> None:
 
 def _scale_gain(actuator: Any, value: float, scales: bool) -> None:
     factor = value if scales else value / actuator.gainprm[0]
-    actuator.gainprm = actuator.gainprm * np.array([factor] + [1] * (len(actuator.gainprm) - 1))
+    # A positive third number of a servo's bias is no damping but a ratio, which MuJoCo turns into
+    # one by the gain: it stays.
+    ratio = actuator.biasprm[2] > 0 and actuator.biasprm[1] == -actuator.gainprm[0]
     rest = [1] * (len(actuator.biasprm) - 3)
-    actuator.biasprm = actuator.biasprm * np.array([factor] * 3 + rest)
+    factors = np.array([factor, factor, 1 if ratio else factor, *rest])
+    actuator.biasprm = actuator.biasprm * factors
+    actuator.gainprm = actuator.gainprm * np.array([factor] + [1] * (len(actuator.gainprm) - 1))
 
 
 _SPECIAL: dict[tuple[str, str], Callable[[Any, float, bool], None]] = {

@@ -118,7 +118,8 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv[NDArray[Any], NDArray[Any], NDAr
 
     def set_tasks(self, tasks: NDArray[np.float64] | Tensor) -> None:
         """Give row i task i of (N, D), at once and for good: reset after it."""
-        self._rows.choose(np.ones(self.num_envs, bool), list(np.asarray(tasks)))
+        each = _one_per_row("tasks", list(np.asarray(tasks)), self.num_envs)
+        self._rows.choose(np.ones(self.num_envs, bool), each)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None,

@@ -85,24 +85,33 @@ class Start:
     act: Array | None = None  # (N, na) actuator states, where the model has any
 
 
+_MOST = 16  # draws of a reset
+
+
 class Random:
     """Random numbers for one reset: each row's depend on its own task and episode alone."""
 
     def __init__(self, draws: Draws, episode: int | np.ndarray) -> None:
         """`episode` of the trial: of all rows, or of each (N,)."""
         self._draws = draws
-        self._count = 16 * episode  # room for 16 draws in a reset
+        self._count = _MOST * episode
+        self._made = 0
 
     def uniform(self, low: float, high: float, *shape: int) -> Array:
         """U(low, high), float64 (N, *shape)."""
-        self._count = self._count + 1
-        drawn = self._draws.uniform(Role.RESET, self._count, *shape).numpy()
+        drawn = self._draws.uniform(Role.RESET, self._next(), *shape).numpy()
         return low + (high - low) * drawn
 
     def normal(self, *shape: int) -> Array:
         """N(0, 1), float64 (N, *shape)."""
-        self._count = self._count + 1
-        return self._draws.normal(Role.RESET, self._count, *shape).double().numpy()
+        return self._draws.normal(Role.RESET, self._next(), *shape).double().numpy()
+
+    def _next(self) -> int | np.ndarray:
+        self._made += 1
+        if self._made > _MOST:  # the next ones are those of the next episode
+            raise UserError(f"`reset` draws more than {_MOST} times; draw several numbers at once, "
+                            "as in random.uniform(0, 1, 20)")
+        return self._count + self._made
 
 
 class Family(Protocol):

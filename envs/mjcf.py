@@ -66,6 +66,7 @@ _ELEMENTS = frozenset(_NAMES.split())
 _FOLDERS = ("meshdir", "texturedir", "assetdir")  # attributes of <compiler>
 _FILE = re.compile(r"file\w*")  # attributes that name a file
 _ENDINGS = {"mesh": (".stl", ".obj"), "hfield": (".png",), "texture": (".png",)}
+_CONTENT = {"stl": ("model/stl",), "obj": ("model/obj",), "png": ("image/png",)}
 _REFUSED = "exit code 1: "  # how the words of a MuJoCo that lives begin
 _FLATTEN = "write it as one file first: mujoco.MjSpec.from_file('it.xml').to_xml()"
 
@@ -189,6 +190,14 @@ def _cells(hfield: ElementTree.Element, name: str) -> int:
     return _count(hfield, "nrow", name) * _count(hfield, "ncol", name)
 
 
+def _pixels(data: bytes) -> int:
+    """How many a PNG says it has; 0 of another file, which MuJoCo reads as its own format: its
+    bytes are what it costs."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return 0
+    return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
+
+
 def _count(element: ElementTree.Element, attribute: str, name: str) -> int:
     """A whole number, at least 1; 1 where it is left out, or 0 for "as in the file"."""
     text = element.get(attribute, "1").strip()
@@ -210,10 +219,13 @@ def _gather(root: ElementTree.Element, reader: Reader, name: str, limits: Limits
                             f"may be {', '.join(endings) or 'meshes, textures or height fields'}")
         base = path.rpartition("/")[2]
         origin = "/".join(filter(None, (folders[element.tag], base if strips else path)))
-        if origins.setdefault(base, origin) != origin:
-            raise UserError(f"{name}: {origins[base]} and {origin} need different names")
+        while origins.setdefault(base, origin) != origin:
+            base = _another(element, base)
         if base not in found:
             found[base] = reader(origin)
+        if element.tag == "hfield" and (cells := _pixels(found[base])) > limits.cells:
+            raise UserError(f"{name}: {origin} holds {cells:,} cells; {limits.cells:,} are "
+                            "accepted")
         element.set(attribute, base)
         if len(found) > limits.files or sum(map(len, found.values())) > limits.bytes:
             raise UserError(f"{name} names more than {limits.files} files or {limits.bytes:,} "
@@ -226,6 +238,14 @@ def _gather(root: ElementTree.Element, reader: Reader, name: str, limits: Limits
         compilers.append(compiler)
     compilers[-1].set("strippath", "true")
     return found
+
+
+def _another(element: ElementTree.Element, base: str) -> str:
+    """Another base name for a file, where one in another folder has this one. What MuJoCo would
+    call the element by it stays."""
+    if not element.get("name"):
+        element.set("name", base.rpartition(".")[0])
+    return f"_{base}"
 
 
 def _folders(compilers: list[ElementTree.Element], name: str) -> dict[str, str]:
@@ -242,11 +262,18 @@ def _paths(
 ) -> Iterator[tuple[ElementTree.Element, str, str]]:
     """(element, attribute, path) of every file that a model names."""
     for element in root.iter():
-        if element.get("content_type"):
-            raise UserError(f"{name}: content_type is not accepted; a file's ending tells it")
+        # MuJoCo writes it beside every mesh; what counts is the ending.
+        said, kind = element.attrib.pop("content_type", None), _kind(element)
+        if said is not None and said not in _CONTENT.get(kind, ()):
+            raise UserError(f"{name}: content_type={said[:40]!r} is not what a file that ends in "
+                            f".{kind[:10]} holds; leave it out")
         for attribute, value in list(element.items()):
             if _FILE.fullmatch(attribute) and value:
                 yield element, attribute, _plain(value, f"{name}: <{element.tag} {attribute}")
+
+
+def _kind(element: ElementTree.Element) -> str:
+    return (element.get("file") or "").lower().rpartition(".")[2]
 
 
 def _plain(path: str, said: str, folder: bool = False) -> str:

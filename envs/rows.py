@@ -100,7 +100,9 @@ class Rows:
         if task.shape != (len(family.parameters),):
             raise UserError(f"a task of {family.name} has {len(family.parameters)} numbers, "
                             f"got the shape {tuple(task.shape)}")
-        return task
+        words = [f"{p.name}={float(value)!r}"
+                 for p, value in zip(family.parameters, task, strict=True)]
+        return parse_task(family, words, lambda warning: None)
 
     def step(self, actions: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Steps:
         """One control step of the masked rows with actions (N, A), without autoreset."""

@@ -12,6 +12,7 @@ from metarl.envs import form
 from metarl.envs.arrays import Array
 from metarl.envs.engine import BatchEngine
 from metarl.envs.family import Family, Frame, Random, default_task
+from metarl.errors import UserError
 from metarl.randomness import Draws
 from metarl.trial import Steps
 
@@ -42,6 +43,10 @@ class Worlds:
         self._draws = Draws.of(0, 0, rows)
         self._told = set[str]()  # functions of the family that have given what is not finite
         low, high = self.engine.model.actuator_ctrlrange.T.copy()
+        if not (low < high).all():
+            first = self.engine.model.actuator(int((low >= high).argmax())).name
+            raise UserError(f"{family.name}: actuator {first!r} has no ctrlrange; actions in "
+                            "[-1, 1] are shares of it")
         self._centre, self._half = (low + high) / 2, (high - low) / 2
         self._controls = type(family).control is not Family.control
         self._never_terminates = type(family).terminated is Family.terminated

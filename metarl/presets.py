@@ -117,8 +117,8 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "family": {"horizon": 100, "action_scale": 0.3},
     },
     ("maml", "insert"): _maml_arm(100, iterations=50, epochs=8),
-    # It does not learn: 14 cm from the place, and a success of 1 %, at 2.9 M and at 5.8 M. No reward
-    # says which way to push before something has been pushed.
+    # It does not learn: 14 cm from the place, and a success of 1 %, at 2.9 M and at 5.8 M. No
+    # reward says which way to push before something has been pushed.
     ("maml", "push"): _maml_arm(150, iterations=40, epochs=8),
     ("maml", "reach"): _maml_arm(50, iterations=100, epochs=4),
     ("maml", "cheetah-vel"): {

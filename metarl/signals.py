@@ -1,17 +1,20 @@
 """Stop in good order: signals raise a flag, and the loops look at it.
 
 Work inside a handler hangs and tears; a flag that only one loop polls is never seen. So a handler
-sets the flag and nothing else, and collecting polls it, step by step. In training an update is
-finished first, so that what is saved is always a whole iteration, with its line of metrics, of
-which a resumed run repeats none; an evaluation is given up, and made when the run goes on.
+sets the flag, says so, and does nothing else, and collecting polls it, step by step. In training an
+update is finished first, so that what is saved is always a whole iteration, with its line of
+metrics, of which a resumed run repeats none; an evaluation is given up, and made when the run goes
+on.
 """
 
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: "resume me"
+_TOLD = b"\nstopping as soon as all is saved (a second Ctrl-C kills, and loses what is new)\n"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -26,6 +29,8 @@ class Stop:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raise the flag. From now on a Ctrl-C kills, whatever the program is doing."""
         self.number = number
+        with suppress(OSError):  # of a terminal that is gone
+            os.write(2, _TOLD)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 

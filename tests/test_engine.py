@@ -23,6 +23,7 @@ from metarl.envs.family import (
     sample_tasks,
 )
 from metarl.envs.reach import Reach
+from metarl.envs.worlds import Worlds
 from metarl.errors import UserError
 from metarl.randomness import Draws
 
@@ -276,3 +277,26 @@ def test_a_control_step_in_milliseconds_is_refused() -> None:
 
     with pytest.raises(UserError, match="a control step of 50 s is 5,000 of the model's timesteps"):
         BatchEngine(Slow(), 1, threads=1)
+
+
+@dataclass(frozen=True)
+class Loose(CheetahVel):
+    """A cheetah one of whose motors has no range."""
+
+    def spec(self) -> mujoco.MjSpec:
+        spec = super().spec()
+        spec.actuators[2].ctrllimited, spec.actuators[2].ctrlrange = False, [0, 0]
+        return spec
+
+
+def test_an_actuator_without_a_range_would_never_move() -> None:
+    with pytest.raises(UserError, match="actuator 'bfoot' has no ctrlrange"):
+        Worlds(Loose(), 1)
+
+
+def test_a_reset_has_sixteen_draws_since_the_next_are_those_of_the_next_episode() -> None:
+    first, second = (Random(Draws.of(0, 0, 2), episode) for episode in (0, 1))
+    drawn = [first.uniform(0, 1) for _ in range(16)]
+    assert not any(np.array_equal(one, second.uniform(0, 1)) for one in drawn)
+    with pytest.raises(UserError, match="draws more than 16 times"):
+        first.normal(3)

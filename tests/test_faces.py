@@ -375,3 +375,20 @@ def test_sb3_options_reach_the_tasks() -> None:
 def test_sb3_refuses_a_batch_that_resets_later() -> None:
     with pytest.raises(UserError, match="SameStep"):
         SB3VecEnv(batch("reach", 2, AutoresetMode.NEXT_STEP))
+
+
+def test_tasks_given_as_numbers_are_as_possible_as_those_given_by_name() -> None:
+    env = WorldVectorEnv("reach", 2)
+    tasks = env.get_tasks()
+    env.set_tasks(tasks)
+    assert np.array_equal(env.get_tasks(), tasks)
+    gain = [p.name for p in Reach().parameters].index("gain")
+    for value in (-1.0, np.nan):
+        wrong = tasks.copy()
+        wrong[1, gain] = value
+        with pytest.raises(UserError, match=r"gain=(-1\.0|nan) is impossible"):
+            env.set_tasks(wrong)
+        with pytest.raises(UserError, match=r"gain=(-1\.0|nan) is impossible"):
+            env.reset(options={"tasks": list(wrong)})
+    with pytest.raises(UserError, match="one entry for each of the 2 rows, got 3"):
+        env.set_tasks(np.concatenate([tasks, tasks[:1]]))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mujoco
 import pytest
 
 from metarl.__main__ import main
@@ -194,15 +195,41 @@ def test_meshes_are_found_where_the_model_keeps_them(tmp_path: Path) -> None:
     assert mjcf.judged(files[MODEL], files.__getitem__, "again") == files
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
+def test_two_files_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    for folder, height in (("a", 1.0), ("b", 2.0)):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "m.stl").write_bytes(tetrahedron())
+        (tmp_path / folder / "m.stl").write_bytes(tetrahedron(height))
     (tmp_path / "arm.xml").write_text(
-        '<mujoco><asset><mesh name="a" file="a/m.stl"/><mesh name="b" file="b/m.stl"/></asset>'
-        "</mujoco>"
-    )
-    with pytest.raises(UserError, match=r"a/m\.stl and b/m\.stl need different names"):
+        '<mujoco><asset><mesh name="first" file="a/m.stl"/><mesh file="b/m.stl"/></asset>'
+        '<worldbody><body><geom type="mesh" mesh="first"/></body>'
+        '<body><geom type="mesh" mesh="m"/></body></worldbody></mujoco>')
+    files = mjcf.load(tmp_path / "arm.xml")
+    assert files.keys() == {MODEL, "m.stl", "_m.stl"}
+    model = mjcf.spec_of(files).compile()
+    assert model.body_mass[2] == pytest.approx(2 * model.body_mass[1])
+    assert mjcf.judged(files[MODEL], files.__getitem__, "again") == files
+
+
+def test_what_mujoco_itself_has_written_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "m.stl").write_bytes(tetrahedron())
+    plain = '<mujoco><asset><mesh name="m" file="m.stl"/></asset></mujoco>'
+    spec = mujoco.MjSpec.from_string(plain, assets={"m.stl": tetrahedron()})
+    spec.compile()
+    (tmp_path / "arm.xml").write_text(spec.to_xml())
+    assert 'content_type="model/stl"' in spec.to_xml()
+    assert mjcf.spec_of(mjcf.load(tmp_path / "arm.xml")).compile().nmesh == 1
+
+
+def test_a_picture_of_too_many_cells_is_no_height_field() -> None:
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(4) + b"IHDR" + (8000).to_bytes(4, "big") * 2
+    model = b'<mujoco><asset><hfield name="h" file="h.png" size="1 1 1 1"/></asset></mujoco>'
+    with pytest.raises(UserError, match=r"h\.png holds 64,000,000 cells; 1,000,000 are accepted"):
+        mjcf.judged(model, lambda name: picture, "a.xml")
+
+
+def test_a_state_that_no_row_could_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "arm.xml").write_text('<mujoco><size nuserdata="2000000"/></mujoco>')
+    with pytest.raises(UserError, match="a state of the model takes 16,0"):
         mjcf.load(tmp_path / "arm.xml")
 
 

@@ -190,6 +190,7 @@ def test_a_second_ctrl_c_kills_at_once() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert answer.stdout == "still here True\n"
+    assert answer.stderr.startswith("\nstopping as soon as all is saved (a second Ctrl-C kills")
     assert answer.returncode == -signal.SIGINT
 
 
