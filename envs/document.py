@@ -84,7 +84,10 @@ class Node:
         """Some words, in one line."""
         if not isinstance(self.value, str) or not 0 < len(self.value) <= 100:
             raise self.wrong(f"{_shown(self.value)} is not a text of 1 to 100 characters")
-        return " ".join(self.value.split())
+        text = " ".join(self.value.split())
+        if not text.isprintable():  # a terminal would obey it
+            raise self.wrong(f"{_shown(text)} holds control characters")
+        return text
 
     def one_of(self, kind: str, known: Collection[str]) -> str:
         """A known word."""

@@ -136,7 +136,8 @@ def heat_maps(
     low, high = (0.0, 1.0) if quantity == SUCCESS else apart(earned)
     mesh = None
     for ax, (label, (tasks, values)) in zip(axes.flat, agents.items(), strict=False):
-        tiles = _tiles(*(_placed(tasks[:, d], ranges[d]) for d in (across, up)), values, edges)
+        x, y = (_placed(tasks[:, d], ranges[d]) for d in (across, up))
+        tiles = _tiles(x, y, values, edges)
         mesh = ax.pcolormesh(*edges, tiles, cmap=_MAP, vmin=low, vmax=high, edgecolors=CARD,
                              linewidth=1.2)
         _numbers(ax, edges, tiles, low, high)

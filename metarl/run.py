@@ -121,7 +121,11 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """`state`, `step` and `time` of the last change. Raises DamagedFile."""
-        return read_json(self.path / "status.json")
+        path = self.path / "status.json"
+        found = read_json(path)
+        if not isinstance(found, dict) or not {"state", "step", "time"} <= found.keys():
+            raise DamagedFile(f"{path} does not say where the run is: it was damaged or edited")
+        return found
 
     def set_status(self, state: State, step: int, **more: Any) -> None:
         """Replace the status at once: a reader sees the old one or the new one."""

@@ -138,6 +138,7 @@ def test_train_help_shows_the_settings_of_agent_and_family(say: Say) -> None:
     ("train pearl reach --config.discount x", "--config.discount 'x' is no number, as 0.5 is"),
     ("train pearl reach --steps", "Missing value for argument '--steps'"),
     ("train pearl reach --steps 0", "--steps must be at least 1"),
+    ("train pearl reach --checkpoint-every nan", "must be a number of seconds, at least 0"),
     ("train pearl reach --seed -1", "--seed must lie in [0, 2^32)"),
     ("train pearl reach --seed 1 --seed 2", "--seed is given twice"),
     ("train pearl reach surplus", "Unrecognized options: surplus"),
@@ -195,6 +196,18 @@ def test_a_slip_about_a_run_is_answered_in_one_line(
     assert code == 2 and out == ""
     assert err.count("\n") == 1 and line in err
     assert sorted(trained.path.rglob("*")) == before
+
+
+def test_what_a_run_cannot_keep_is_shown_all_the_same(
+    trained: Run, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Run, "write_json", full)
+    code, out, err = say("evaluate", trained.path, "--tasks", "2", "--episodes", "1")
+    assert code == 2 and "2 test tasks" in out and "kept in" not in out
+    assert err.endswith("cannot be written to (No space left on device)\n")
 
 
 @pytest.mark.parametrize(("flag", "told"), [

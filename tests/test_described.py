@@ -410,6 +410,8 @@ def test_a_mistake_is_told_with_its_file_and_key(
      "vary.it.ood: choices have none"),
     ({"actuator": "muscle", "field": "gain", "scale": [1, 2]},
      "actuator 'muscle' has no fixed gain"),
+    ({"joint": "slide", "field": "damping", "range": [1, 2], "meaning": "a \x1b[31mred word"},
+     "vary.it.meaning: 'a \\x1b[31mred word' holds control characters"),
 ])
 def test_a_mistake_in_what_varies_is_told_with_its_key(
     vary: dict[str, Any], line: str, folder: Path

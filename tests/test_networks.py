@@ -4,6 +4,7 @@ included."""
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from metarl.agents.networks import Tanh, mlp, tanh
 
@@ -43,7 +44,8 @@ def test_what_asks_for_no_gradient_has_none() -> None:
 def test_a_network_learns_through_it() -> None:
     rng = torch.Generator().manual_seed(0)
     network, x = mlp([3, 4, 1], rng, Tanh), torch.randn(5, 3, generator=rng)
-    first, _, second = network
+    first, second = network[0], network[2]
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
     expected = second((x @ first.weight.T + first.bias).tanh())
     torch.testing.assert_close(network(x), expected)
     ours = torch.autograd.grad(network(x).sum(), first.weight)[0]

@@ -39,6 +39,14 @@ def test_a_new_run_says_all_that_made_it(tmp_path: Path) -> None:
     assert json.loads((run.path / "env.json").read_text())["packages"]["torch"]
 
 
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"state": "done"}'])
+def test_a_status_that_says_nothing_is_damage(text: str, tmp_path: Path) -> None:
+    run = create(tmp_path)
+    (run.path / "status.json").write_text(text)
+    with pytest.raises(DamagedFile, match=r"status\.json does not say where the run is"):
+        _ = run.status
+
+
 def test_an_existing_run_is_never_written_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

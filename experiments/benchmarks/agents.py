@@ -18,7 +18,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -80,7 +80,7 @@ def main() -> None:
     shown = table("agent", "env steps", *(f"{part} [s]" for part in _PARTS), "total [s]",
                   "steps/s", "memory [MiB]")
     for name in (n for n in names if n != _UPDATE):
-        cost = _alone(_measure, name, options.family, options.iterations)
+        cost = alone(measured, name, options.family, options.iterations)
         _record(f"{name} on {options.family}", cost)
         shown.add_row(name, f"{cost.env_steps:,}", *(f"{cost.seconds[p]:.2f}" for p in _PARTS),
                       f"{cost.total:.2f}", f"{cost.env_steps / cost.total:,.0f}",
@@ -89,10 +89,10 @@ def main() -> None:
     if shown.row_count:
         show(shown)
     if _UPDATE in names:
-        _alone(_pearl_update, 5 * options.iterations)
+        alone(_pearl_update, 5 * options.iterations)
 
 
-def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns in a fresh process, whose peak memory is its own, set up as it is
     for training."""
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=keep_freed_memory) as pool:
@@ -107,9 +107,13 @@ def _record(what: str, cost: Cost) -> None:
     record("agents", f"{what}: peak memory", "MiB", cost.memory)
 
 
-def _measure(name: str, family_name: str, iterations: int) -> Cost:
-    """The cost of an agent's iterations, but for the first."""
-    settings = preset(name, family_name)
+def measured(
+    name: str, family_name: str, iterations: int,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Cost:
+    """The cost of an agent's iterations, but for the first, with the `config` and the `family` of
+    its preset, or of these settings."""
+    settings = settings or preset(name, family_name)
     family = FAMILIES[family_name](**settings["family"])
     made = AGENTS[name]
     shapes = Worlds(family, 1).shapes

@@ -1,6 +1,7 @@
 """`metarl check FAMILY`: does a family keep the contract that agents rely on?"""
 
 import os
+import shlex
 from dataclasses import dataclass
 
 from metarl.cli.common import (
@@ -47,5 +48,6 @@ def run(argv: list[str]) -> int:
                     "checks": [vars(verdict) for verdict in found]})
     else:
         show(f"{chosen.name}: {len(broken)} of {len(found)} checks fail" if broken
-             else f"{chosen.name} keeps its contract; next: metarl train pearl {chosen.words}")
+             else f"{chosen.name} keeps its contract; next: "
+             + shlex.join(["metarl", "train", "pearl", *shlex.split(chosen.words), *own]))
     return 1 if broken else 0

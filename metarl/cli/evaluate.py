@@ -75,9 +75,13 @@ def run(argv: list[str]) -> int:
         **described(family, agent, options.split, options.seed, tasks, result, parts),
     }
     name = file_name(options.split, at.step, options.episodes, count, options.seed, every)
-    file = found.write_json(f"evaluations/{name}", document)
+    file, failed = None, None
+    try:
+        file = found.write_json(f"evaluations/{name}", document)
+    except OSError as error:  # what was computed is shown all the same
+        failed = error
     if options.json:
-        print_json({**document, "file": str(file)})
+        print_json({**document, "file": None if file is None else str(file)})
     else:
         often = "every episode" if every == 1 else f"every {every} episodes"
         changing = f", others {often}" if every else ""
@@ -89,7 +93,10 @@ def run(argv: list[str]) -> int:
         if parts:
             show(_table("at its best, after", document["exploiting"]["summary"]))
         show("IQM: interquartile mean, that of the middle half of the tasks")
-        show(f"kept in {file}")
+        if file is not None:
+            show(f"kept in {file}")
+    if failed is not None:
+        raise UserError(f"not kept: {found.path} cannot be written to ({failed.strerror})")
     return 0
 
 

@@ -1,6 +1,7 @@
 """`metarl train AGENT FAMILY`: make a run directory and meta-train in it."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,6 +274,8 @@ def _check(options: Options) -> None:
     for name in ("steps", "evaluate_every", "evaluation_episodes"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    if not 0 <= options.checkpoint_every < math.inf:
+        raise UserError("--checkpoint-every must be a number of seconds, at least 0")
     if options.train_tasks < 0:
         raise UserError("--train-tasks must be at least 1, or 0 for as many as the family says")
 
