@@ -212,7 +212,7 @@ def find(name: str, root: Path = DEFAULT_ROOT) -> Run:
         return Run(path)
     if path.is_dir():
         raise UserError(f"{path} is not a run: it has no config.json")
-    runs = _all(root)
+    runs = runs_in(root)
     if not runs:
         raise UserError(f"no run {name!r}: {root} holds none; choose another place with --runs, "
                         "or begin with metarl train")
@@ -264,7 +264,7 @@ def _plain(name: str) -> str:
     return name.rpartition(":")[2].rpartition("/")[2]
 
 
-def _all(root: Path) -> list[Run]:
+def runs_in(root: Path) -> list[Run]:
     """Every run below a root, the one that was last written to last."""
     found = [Run(file.parent) for file in root.glob("*/*/*/config.json")]
     return sorted(found, key=lambda run: (_written(run), run.name, run.path))

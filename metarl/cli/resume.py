@@ -6,7 +6,7 @@ import torch
 
 from metarl import api
 from metarl.cli.common import RunOptions, parse, print_json, say, warn
-from metarl.cli.train import progress_at, tell, train_in
+from metarl.cli.train import Outcome, progress_at, tell, train_in
 from metarl.errors import UserError
 from metarl.machine import cores
 from metarl.run import Run, Writer, this_command
@@ -31,6 +31,15 @@ def run(argv: list[str]) -> int:
     """Resume; 0 when done, 75 when interrupted and saved."""
     options = parse("resume", Options, argv, _DESCRIPTION)
     found = api.find_run(options.run, options.runs)
+    progress, outcome = resumed(found, options)
+    if outcome is None:
+        return _finished(found, progress, options.json)
+    return tell(found, outcome, options.json)
+
+
+def resumed(found: Run, options: Options) -> tuple[Progress, Outcome | None]:
+    """Go on with a run, with nothing on standard output: where it was, and how it ended; None
+    where it had ended before."""
     config = found.config
     steps = int(config["steps"]) if options.steps is None else options.steps
     family, agent = api.build(found, options.device or config["device"], options.plugin)
@@ -44,7 +53,7 @@ def run(argv: list[str]) -> int:
             if found.status["state"] != "done":
                 with Writer(found, progress.env_steps):
                     found.set_status("done", progress.env_steps)
-            return _finished(found, progress, options.json)
+            return progress, None
         with Writer(found, progress.env_steps) as writer:  # from here on the run is ours to change
             if steps != config["steps"]:
                 found.write_json("config.json", {**config, "steps": steps})
@@ -53,8 +62,7 @@ def run(argv: list[str]) -> int:
                 words = [str(found.path) if w == options.run else w for w in this_command()]
                 commands.write(" ".join(words) + "\n")
             say(f"going on from env step {progress.env_steps:,} of {steps:,}")
-            outcome = train_in(writer, family, agent, at, stop)
-    return tell(found, outcome, options.json)
+            return progress, train_in(writer, family, agent, at, stop)
 
 
 def _threads(run: Run) -> int:

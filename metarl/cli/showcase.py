@@ -1,5 +1,7 @@
 """What `metarl demo` does, once OpenGL is chosen: train, adapt, compare, write the page."""
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +14,22 @@ from metarl.agent import Agent
 from metarl.cli.common import number, print_json, say, show, table
 from metarl.cli.demo import Options
 from metarl.cli.films import film_trial
+from metarl.cli.resume import Options as Resuming
+from metarl.cli.resume import resumed
 from metarl.cli.train import begin
 from metarl.envs.expert import Expert
 from metarl.envs.family import Family, named_task, sample_tasks
 from metarl.envs.worlds import Worlds
 from metarl.evaluate import Evaluation, evaluate
-from metarl.run import Run
+from metarl.run import Run, runs_in, this_command
 from metarl.scoreboard import learning, read
 from metarl.statistics import interquartile_mean, interval
 from metarl.train import acting_threads
 
 _AGENT, _FAMILY = "pearl", "reach"
 _EPISODES = 3
+
+
 @dataclass(frozen=True)
 class _Rivals:
     """The same tasks, as the trained agent, the untrained one and the oracle master them."""
@@ -38,13 +44,13 @@ def perform(options: Options, problem: str) -> int:
     films, if so."""
     say(f"meta-training {_AGENT} on {_FAMILY}: each task hides a goal, a payload, joint damping "
         "and servo gains")
-    words = ["--runs", str(options.out / "runs"), "--seed", str(options.seed)]
-    words += ["--steps", str(options.steps)]
-    made, code = begin([_AGENT, _FAMILY, *words])
+    made, code = _trained(options)
     if code:
+        say(f"to finish the demo: {shlex.join(this_command())}")
         return code
     family, agent, _ = api.trained(made)
     variants = torch.cat([sample_tasks(family, "test", 3), sample_tasks(family, "ood", 1)])
+    say("adapting to four variants" + ("" if problem else ", and filming two of them"))
     rivals = _compare(made, family, agent, variants)
     films = [] if problem else _films(made, family, agent, variants)
     page = options.out / "report.html"
@@ -54,11 +60,27 @@ def perform(options: Options, problem: str) -> int:
         print_json({"run": str(made.path), "report": str(page), "variants": rows})
         return 0
     show(_terminal_table(rows))
+    show("\n".join(f"{row['variant']}: {_told(family, row['task'])}" for row in rows))
     if problem:
         say(f"metarl: no films: {problem}")
     show(f"page:  {page}\nrun:   {made.path}\n"
          f"next:  metarl adapt {made.path} --task payload=2.5 goal_x=0.4")
     return 0
+
+
+def _trained(options: Options) -> tuple[Run, int]:
+    """The run of the demo and the exit code: the one that an earlier call has begun in the same
+    place with the same settings, else a new one."""
+    root, wanted = options.out / "runs", {"seed": options.seed, "steps": options.steps}
+    asked = {"agent": _AGENT, "family": _FAMILY, **wanted}
+    begun = [run for run in runs_in(root) if asked.items() <= run.config.items()]
+    if not begun:
+        words = [word for name, value in wanted.items() for word in (f"--{name}", str(value))]
+        return begin([_AGENT, _FAMILY, "--runs", str(root), *words])
+    _, outcome = resumed(begun[-1], Resuming(str(begun[-1].path)))
+    if outcome is None:
+        say(f"trained already: {begun[-1].path}")
+    return begun[-1], outcome.code if outcome else 0
 
 
 def _compare(made: Run, family: Family, agent: Agent, tasks: Tensor) -> _Rivals:
@@ -84,6 +106,11 @@ def _rows(family: Family, tasks: Tensor, rivals: _Rivals) -> list[dict[str, Any]
                for label, e in vars(rivals).items()},
         })
     return rows
+
+
+def _told(family: Family, values: Mapping[str, float]) -> str:
+    """What a variant is, in words."""
+    return ", ".join(f"{p.name} {p.quantity(values[p.name])}" for p in family.parameters)
 
 
 def _columns() -> list[str]:
@@ -122,6 +149,7 @@ def _write(
     films: list[tuple[str, list[Path]]], problem: str,
 ) -> None:
     held_out = _compare(made, family, agent, sample_tasks(family, "test", family.task_counts[1]))
+    rows = _rows(family, variants, rivals)
     page = report.Page(
         "An arm that adapts in a few rollouts",
         "A seven-joint arm was meta-trained on reaching tasks that hide the goal, the payload, "
@@ -133,7 +161,9 @@ def _write(
         report.paragraph("Return and final distance from the goal, episode by episode. Episode 1 "
                          "knows nothing of the variant. The oracle is a scripted controller that "
                          "is told the goal."),
-        report.table(_columns(), [_cells(r) for r in _rows(family, variants, rivals)]),
+        report.table(_columns(), [_cells(row) for row in rows]),
+        *[report.paragraph(f"{row['variant']}: {_told(family, row['task'])}", "note")
+          for row in rows],
     )
     for name, clips in films:
         captions = ["episode 1: knows nothing yet", "episode 2", "episode 3: adapted"]
