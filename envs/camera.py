@@ -1,5 +1,7 @@
 """Pictures of worlds."""
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
@@ -8,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.envs.shading import Dot
+from metarl.errors import UserError
 
 _HEIGHT, _WIDTH = 480, 640  # pixels, multiples of 16 as H.264 wants them
 _MARK = 0.02  # radius of a marked point, in distances from the camera: some 23 pixels across
@@ -16,11 +19,22 @@ _ARROW = (0.90, 0.05, 0.65, 1.0)
 _COLOURS = (_ARROW, (0.1, 0.6, 0.3, 0.9), (0.9, 0.6, 0.1, 0.9))
 
 
+def _screenless() -> bool:
+    """Whether MuJoCo would look for a screen in vain: what is in its way then ends the process at
+    the second try."""
+    asked = os.environ.get("MUJOCO_GL", "")
+    has = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return sys.platform == "linux" and not has and asked in ("", "glfw")
+
+
 class Camera:
     """Draws rows, whose models differ, with one renderer: from the model's camera `view`, else
     `track`, else its first one, else from where MuJoCo would look."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
+        if _screenless():
+            raise UserError("there is no screen to draw on; set MUJOCO_GL=egl (or osmesa) in the "
+                            "environment before Python starts, and pictures need none")
         self._renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
         self._view, self._options = mujoco.MjvCamera(), mujoco.MjvOption()
         names = [model.camera(i).name for i in range(model.ncam)]

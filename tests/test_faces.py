@@ -377,6 +377,16 @@ def test_sb3_refuses_a_batch_that_resets_later() -> None:
         SB3VecEnv(batch("reach", 2, AutoresetMode.NEXT_STEP))
 
 
+def test_without_a_screen_it_says_how_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    env = WorldEnv("reach", render_mode="rgb_array")
+    env.reset(seed=0)
+    with pytest.raises(UserError, match="set MUJOCO_GL=egl"):
+        env.render()
+
+
 def test_tasks_given_as_numbers_are_as_possible_as_those_given_by_name() -> None:
     env = WorldVectorEnv("reach", 2)
     tasks = env.get_tasks()
