@@ -329,13 +329,18 @@ def _processor() -> str:
 
 
 def commit() -> str | None:
-    """The commit of metarl's own checkout, with a + where files differ from it."""
+    """The commit of metarl's own checkout, with a + where files differ from it: other than those
+    that figures are written into, to which each adds its own."""
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / ".git").exists():
         return None
+
+    def said(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(checkout), *words], capture_output=True, text=True,
+                              timeout=10, check=True).stdout.strip()
+
     try:
-        command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty=+"]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        changed = said("diff", "--name-only", "HEAD", "--", ".", ":(exclude)experiments/results")
+        return said("rev-parse", "HEAD") + "+" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
