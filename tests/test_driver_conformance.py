@@ -82,11 +82,13 @@ def franka() -> Iterator[tuple[Factory, Inject]]:
         yield lambda: Fr3(simulator.host, realtime=False), faults
 
 
-DRIVERS = {"so101": so101, "ur5e": ur5e}
+DRIVERS = {"so101": so101}
 UNCHECKED = {
     "so101": {"reordered", "frozen", "nan"}, "ur5e": {"corrupt"},
     "franka": {"latching", "late", "lost", "duplicated", "reordered", "corrupt", "frozen", "nan"},
 }
+if find_spec("rtde_control"):  # the extra `ur`; without it tests/test_ur.py says what is missing
+    DRIVERS["ur5e"] = ur5e
 if find_spec("franky_sim"):  # the extras `franka` and `franka-sim`
     DRIVERS["franka"] = franka
 
