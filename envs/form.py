@@ -35,6 +35,9 @@ def check_form(cls: Any, place: str) -> None:
     for name, form in _FORMS.items():
         _check_arguments(inspect.getattr_static(cls, name, None), form, f"{place}: {name}")
     _check_parameters(cls.parameters, place)
+    if isinstance(cls.hold, int) and cls.hold > 0 and cls.holds is Family.holds:
+        raise UserError(f"{place}: hold is {cls.hold}, but nothing says what must hold; write def "
+                        f"holds({', '.join(_FORMS['holds'])})")
     for name, kind, words in (("horizon", int, "a whole number of control steps"),
                               ("control_step", float, "a number of seconds")):
         value = getattr(cls, name)
@@ -80,6 +83,9 @@ def _check_parameters(parameters: Any, place: str) -> None:
         raise UserError(f"{place}: parameters must be a tuple of Parameter, as in "
                         "(Parameter(...),), with at least one")
     for p in parameters:
+        for name in ("name", "unit", "meaning"):
+            if not isinstance(text := getattr(p, name), str):
+                raise UserError(f"{place}: {name} of {p.name} is {text!r}; it must be a text")
         if not isinstance(p.ood, tuple | list):
             raise UserError(f"{place}: ood of {p.name} must be a tuple of ranges, as in "
                             "((2.0, 3.0),)")

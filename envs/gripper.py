@@ -1,6 +1,6 @@
 """A parallel gripper as a MuJoCo model: two fingers on slides, coupled, with one drive of limited
-force. Opening and force are those of the Franka Hand, scaled with what the arm handles; on SO-101
-it stands in for the arm's own rotating jaw.
+force. The opening is that of the Franka Hand, the force about half of what that one can hold for
+long, both scaled with what the arm handles; on SO-101 it stands in for the arm's own rotating jaw.
 """
 
 import mujoco

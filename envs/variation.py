@@ -25,7 +25,32 @@ def varied(node: Node, spec: mujoco.MjSpec) -> list[tuple[Parameter, Edit | None
         raise node.wrong("name at least one thing that varies")
     if len(entries) > _MOST:
         raise node.wrong(f"{len(entries)} parameters; {_MOST} are accepted")
-    return [_parameter(name, entry, spec) for name, entry in entries.items()]
+    found = [_parameter(name, entry, spec) for name, entry in entries.items()]
+    edits = {name: edit for name, (_, edit) in zip(entries, found, strict=True) if edit is not None}
+    for name, edit in edits.items():
+        if other := _overruled(name, edits, spec):
+            raise entries[name].wrong(f"it changes nothing: {other} sets the {edit.field} of all "
+                                      "that it names; leave one of them out")
+    return found
+
+
+def _overruled(name: str, edits: Mapping[str, Edit], spec: mujoco.MjSpec) -> str:
+    """The parameter, if any, after which nothing is left of what one of this name edits."""
+    edit, names = edits[name], list(edits)
+    for other in names:
+        later = edits[other]
+        if (later.kind, later.field) == ("body", "mass") and edit.field == "mass" \
+                and edit.kind == "geom":
+            # A body whose own mass varies has an inertia of its own, whatever its geoms weigh.
+            mine, theirs = [geom.parent for geom in edit.things(spec)], later.things(spec)
+        elif names.index(other) > names.index(name) and not later.scales and (
+            later.kind, later.field) == (edit.kind, edit.field) and later.axis in (None, edit.axis):
+            mine, theirs = edit.things(spec), later.things(spec)
+        else:
+            continue
+        if {thing.name for thing in mine} <= {thing.name for thing in theirs}:
+            return other
+    return ""
 
 
 def _parameter(name: str, node: Node, spec: mujoco.MjSpec) -> tuple[Parameter, Edit | None]:

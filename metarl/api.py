@@ -283,6 +283,7 @@ def check_switch(family: Family, agent: Agent, every: int) -> None:
         raise UserError(
             f"episodes of {family.name} end at different times, and this agent pools what "
             f"{agent.plan.replicas} rows live in one task: they would change at different times"
+            + ("" if agent.plan.pools else "; --config.replicas 1 gives each row a task")
         )
 
 

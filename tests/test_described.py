@@ -421,6 +421,26 @@ def test_a_mistake_in_what_varies_is_told_with_its_key(
     assert f"{folder}/vary.yaml: vary.it" in str(caught.value) and line in str(caught.value)
 
 
+@pytest.mark.parametrize(("first", "second", "dead"), [
+    ({"geom": "box", "field": "mass", "scale": [1, 2]},
+     {"body": "*", "field": "mass", "scale": [1, 2]}, "a"),
+    ({"joint": "slide", "field": "damping", "scale": [1, 2]},
+     {"joint": "*", "field": "damping", "range": [1, 2]}, "a"),
+    ({"joint": "*", "field": "damping", "range": [1, 2]},
+     {"joint": "slide", "field": "damping", "scale": [1, 2]}, ""),
+    ({"option": "gravity", "scale": [1, 2]}, {"option": "gravity", "range": [1, 2]}, "a"),
+    ({"option": "gravity", "scale": [1, 2]}, {"option": "density", "range": [1, 2]}, ""),
+])
+def test_what_another_parameter_sets_anyhow_is_no_parameter(
+    first: dict[str, Any], second: dict[str, Any], dead: str, folder: Path
+) -> None:
+    if not dead:
+        varying(folder, a=first, b=second)
+        return
+    with pytest.raises(UserError, match=r"vary\.a: it changes nothing: b sets the"):
+        varying(folder, a=first, b=second)
+
+
 @pytest.mark.parametrize(("text", "line"), [
     ("a: !!python/object/apply:os.system [echo]", "line 1: the tag tag:yaml.org,2002:python/ob"),
     ("a: !secret 3", "line 1: the tag !secret is not accepted"),

@@ -42,6 +42,9 @@ def family_with(**changed: Any) -> type[Family]:
     ({"parameters": (Parameter("mass", "kg", "its mass", (0.5, 2.0), (2.0, 3.0)),)},  # pyright: ignore
      "ood of mass is 2.0; it must be ranges, as in ((low, high),)"),
     ({"horizon": 40.0}, "horizon is 40.0; it must be a whole number of control steps"),
+    ({"parameters": (Parameter("mass", None, "its mass", (0.5, 2.0)),)},  # pyright: ignore
+     "unit of mass is None; it must be a text"),
+    ({"hold": 5}, "hold is 5, but nothing says what must hold; write def holds(self, frame, task)"),
     ({"control_step": -0.05}, "control_step is -0.05; it must be a number of seconds, above 0"),
 ])
 def test_what_a_family_lacks_is_told(changed: dict[str, Any], told: str) -> None:

@@ -264,9 +264,9 @@ def _without_names(names: list[str], rest: list[str]) -> int:
     if names:
         api.agent_class(names[0], plugins=[names[0]])
     missing = "FAMILY" if names else "AGENT and FAMILY"
-    raise UserError(f"{missing} missing; write metarl train AGENT FAMILY, then the options, as in "
-                    "metarl train pearl reach --seed 1, or describe a family with --mjcf and "
-                    "--vary")
+    raise UserError(f"{missing} missing before the first option; write metarl train AGENT FAMILY, "
+                    "then the options, as in metarl train pearl reach --seed 1, or describe a "
+                    "family with --mjcf and --vary")
 
 
 def _check(options: Options) -> None:
