@@ -7,8 +7,9 @@ Difficulty rises from 0, flat ground, to 1; what it means is metres, the same fo
     stairs   upward, steps of 0.2 m x difficulty in height and 0.5 m in depth
     gaps     0.05 m + 0.5 m x difficulty wide and 0.5 m deep, a metre of ground between them
 
-A task's difficulty is any number, but there are ten terrains of each kind: it is rounded up to the
-next tenth. So tasks beyond the trained range are on terrains that were never trained on.
+A task's difficulty is any number, but there are ten terrains of each kind: it is rounded down to
+a tenth, and below the first one the ground is flat. So tasks beyond the trained range are on
+terrains that were never trained on.
 
 The ground's friction alone counts. Friction cones are pyramids, MuJoCo's default and that of the
 same robots on planes: along their diagonals a foot holds by 0.7 of it.
@@ -114,7 +115,7 @@ def add_terrains(spec: mujoco.MjSpec, field: Field) -> None:
 
 def choose_terrain(spec: mujoco.MjSpec, task: Mapping[str, float]) -> None:
     """Lay the terrain of a task below the robot, with its friction."""
-    level = math.ceil(round(task["difficulty"] * LEVELS, 6))
+    level = math.floor(round(task["difficulty"] * LEVELS, 6))
     floor = spec.geom("floor")
     floor.hfieldname = f"{KINDS[int(task['kind'])]}-{level}" if level else "flat"
     # MuJoCo measures a field's heights from its lowest point.

@@ -126,10 +126,10 @@ def test_the_compiled_ground_is_as_high_as_its_terrain(on_terrain: Family) -> No
 
 
 @BOTH
-def test_a_difficulty_is_rounded_up_to_the_next_tenth(on_terrain: Family) -> None:
-    for difficulty, name in ((0.0, "flat"), (0.01, "stairs-1"), (0.3, "stairs-3"),
-                             (0.31, "stairs-4"), (0.8, "stairs-8"), (0.81, "stairs-9"),
-                             (1.0, "stairs-10")):
+def test_a_difficulty_is_rounded_down_to_a_tenth(on_terrain: Family) -> None:
+    for difficulty, name in ((0.0, "flat"), (0.09, "flat"), (0.1, "stairs-1"),
+                             (0.3, "stairs-3"), (0.39, "stairs-3"), (0.81, "stairs-8"),
+                             (0.9, "stairs-9"), (1.0, "stairs-10")):
         assert chosen(on_terrain, "stairs", difficulty) == name
 
 
