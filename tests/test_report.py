@@ -90,6 +90,8 @@ class Diary:
 
     def __init__(self, agent: Any) -> None:
         self._agent, self.noisy, self.ends = agent, [], []
+        if isinstance(agent, Embeds):  # from Python 3.12 on, protocols see no `__getattr__`
+            self.embed = agent.embed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._agent, name)
