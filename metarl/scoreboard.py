@@ -28,6 +28,7 @@ class Range:
     train: tuple[float, float]
     values: tuple[float, ...] = ()  # all that it can be, where it is a choice
     labels: tuple[str, ...] = ()
+    held_out: bool = False  # whether some choices were kept from training
     logarithmic: bool = False  # drawn by its logarithm, so that factors count, not differences
 
     @property
@@ -81,9 +82,10 @@ class Entry:
 
     @property
     def familiar(self) -> bool:
-        """Whether its family's tasks are so few that training met all of them."""
+        """Whether its family's tasks are so few that training met all of them: the choices of one
+        parameter. Of several, some pairs may be new."""
         ranges = next((j.ranges for j in self.judged.values()), ())
-        return bool(ranges) and all(parameter.values for parameter in ranges)
+        return len(ranges) == 1 and len(ranges[0].values) > 0 and not ranges[0].held_out
 
     @property
     def words(self) -> str:
@@ -310,7 +312,7 @@ def _judged(document: Mapping[str, Any]) -> Judged:
              "exploiting": document["exploiting"]}
     ranges = tuple(
         Range(r["name"], r["unit"], tuple(r["train"]), tuple(r["values"]), tuple(r["labels"]),
-              r.get("distribution") == "log-uniform")
+              bool(r.get("held_out")), r.get("distribution") == "log-uniform")
         for r in document["ranges"]
     )
     embedding = document.get("embedding")

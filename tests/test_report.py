@@ -312,7 +312,9 @@ def test_runs_with_other_settings_are_no_seeds_of_one_agent(tmp_path: Path) -> N
 def test_tasks_that_training_meets_all_are_not_called_new(tmp_path: Path) -> None:
     made = entry("pearl", 0, [0, 0, 1, 1.0], tmp_path)
     assert not made.familiar and "tasks that it had never met" in table_of([made], tmp_path)
-    known = entry("pearl", 0, [0, 0, 1, 1.0], tmp_path, ranges=(SHAPE, SHAPE))
+    for ranges in ((SHAPE, SHAPE), (replace(SHAPE, held_out=True),), (GOAL,)):
+        assert not entry("pearl", 0, [0, 0, 1, 1.0], tmp_path, ranges=ranges).familiar
+    known = entry("pearl", 0, [0, 0, 1, 1.0], tmp_path, ranges=(SHAPE,), tasks=TASKS[:, 1:])
     assert known.familiar and "all of which training meets" in table_of([known], tmp_path)
     assert "never met" not in page([known], tmp_path)
 

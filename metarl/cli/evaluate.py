@@ -121,7 +121,7 @@ def described(
         "parameters": [p.name for p in family.parameters],
         "ranges": [{"name": p.name, "unit": p.unit, "meaning": p.meaning, "train": p.train,
                     "ood": p.ood, "values": p.values, "labels": p.labels,
-                    "distribution": p.distribution}
+                    "held_out": p.held_out, "distribution": p.distribution}
                    for p in family.parameters],
         "tasks": tasks.tolist(), **_values(result, 1),
     }
