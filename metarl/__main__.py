@@ -27,6 +27,7 @@ VERBS = {
     "report": "write what runs or studies did into one self-contained page",
     "demo": "see it all work in a few minutes",
 }
+_REASON = 120  # letters of an allocator's reason, which may go on for a page
 _USAGE = """usage: metarl VERB [options]
 
 {doc}
@@ -95,6 +96,11 @@ def _complain(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, OSError):
         print(f"metarl: {text}; nothing that was saved before is lost", file=sys.stderr)
+        return 1
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        print(f"metarl: out of memory ({text[:_REASON]}); take fewer tasks, rows or units, or a "
+              "smaller replay (--config.capacity); nothing that was saved before is lost",
+              file=sys.stderr)
         return 1
     told = f"{type(error).__name__}: {text}"
     place = own_line(error)

@@ -57,6 +57,7 @@ class Recorder:
         self._temporary = self._path.with_name(f".tmp-{os.getpid()}-{self._path.name}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary.touch()  # ffmpeg would say in lines of its own why it cannot
             self._writer = imageio.get_writer(
                 str(self._temporary), fps=fps, codec="libx264", quality=7, macro_block_size=16
             )

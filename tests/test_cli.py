@@ -125,6 +125,7 @@ def test_train_help_shows_the_settings_of_agent_and_family(say: Say) -> None:
 @pytest.mark.parametrize(("words", "line"), [
     ("trian", "unknown verb 'trian'; did you mean train?"),
     ("--verion", "unknown option '--verion'; did you mean --version?"),
+    ("list reech", "unknown family or agent 'reech'; did you mean reach?"),
     ("list --jsn", "unknown option --jsn of metarl list; did you mean --json?"),
     ("train", "AGENT and FAMILY missing"),
     ("train pearl", "FAMILY missing"),
@@ -184,6 +185,7 @@ def test_a_slip_is_answered_in_one_line(
     ("evaluate {run} --switch-every 3", "--switch-every 3 would never come in 3 episodes"),
     ("adapt {run} --out {run}", "exists; choose another place"),
     ("evaluate {run} --tasks 0", "must be at least 1"),
+    ("evaluate {run} --tasks 100000000", "at most 10,000 are judged side by side"),
     ("play {run} --video film.avi", "must end in .mp4"),
 ])
 def test_a_slip_about_a_run_is_answered_in_one_line(
@@ -252,6 +254,40 @@ def test_list_names_families_parameters_and_agents(say: Say) -> None:
     payload = document["families"]["reach"]["parameters"][3]
     assert (payload["name"], payload["unit"]) == ("payload", "kg")
     assert "pearl" in document["agents"]
+
+
+def test_list_shows_what_is_named_alone(say: Say) -> None:
+    code, out, _ = say("list", "reach", "pearl")
+    assert code == 0 and out.startswith("reach:") and "pearl" in out
+    assert "cheetah-vel" not in out and "rl2" not in out
+    document = json.loads(say("list", "reach", "--json")[1])
+    assert list(document["families"]) == ["reach"] and document["agents"] == {}
+
+
+@pytest.mark.parametrize("verb", ["show", "check", "record"])
+def test_help_beside_a_family_lists_the_familys_own_options(verb: str, say: Say) -> None:
+    code, out, _ = say(verb, "lift", "--help")
+    assert code == 0 and f"usage: metarl {verb} lift" in out
+    assert "--family.gentle" in out and "--mjcf" in out
+    assert "--family.gentle" not in say(verb, "--help")[1]
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError("Unable to allocate 745. GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+])
+def test_too_little_memory_is_no_bug_and_says_what_takes_less(
+    error: Exception, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("metarl.cli.list.parse", greedy)
+    code, _, err = say("list")
+    assert code == 1 and err.count("\n") == 1
+    assert err.startswith("metarl: out of memory (") and "--config.capacity" in err
+    assert "bug" not in err
 
 
 def test_the_whole_journey_from_training_to_actions(
@@ -493,6 +529,14 @@ def test_what_cannot_be_meant_is_answered_in_one_line(
 def test_show_refuses_a_file_that_is_no_png(say: Say) -> None:
     code, _, err = say("show", "reach", "--out", "reach.jpg")
     assert code == 2 and "must end in .png" in err
+
+
+def test_a_film_that_cannot_be_written_is_refused_before_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*film\.mp4: "):
+        Recorder(tmp_path / "file" / "film.mp4", 20)
+    with pytest.raises(UserError, match=r"cannot write /proc/film\.mp4: "):
+        Recorder(Path("/proc/film.mp4"), 20)
 
 
 def test_a_recording_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from metarl.cli.common import (
     FamilyOptions,
     build_family,
+    explain_family,
     parse,
     print_json,
     show,
@@ -17,7 +18,8 @@ from metarl.errors import UserError
 from metarl.video import choose_backend
 
 _DESCRIPTION = """Run the contract of families on one, your own say, and explain what it breaks. The
-family's own options are set as for training, say --family.arm ur5e."""
+family's own options are set as for training, say --family.arm ur5e; metarl check FAMILY --help
+lists them."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Options(FamilyOptions):
 def run(argv: list[str]) -> int:
     """Check and print; exit code 1 where something is broken."""
     rest, own = split_family(argv)
+    explain_family("check", Options, rest, _DESCRIPTION)
     options = parse("check", Options, rest, _DESCRIPTION)
     # MuJoCo chooses its OpenGL while it is imported, hence the imports below.
     try:

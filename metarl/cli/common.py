@@ -85,6 +85,19 @@ def build_family(verb: str, cls: Any, own: list[str]) -> Any:
     return parse_groups(verb, {"options": nothing, "family": cls()}, own, "")["family"]
 
 
+def explain_family(
+    verb: str, cls: type[Any], rest: Sequence[str], description: str
+) -> None:
+    """Exit after the help of a verb and of the family that its first word names, where that is what
+    `rest` asks for."""
+    if {"-h", "--help"}.isdisjoint(rest) or rest[0].startswith("-"):
+        return
+    from metarl import api
+
+    family = api.family_class(rest[0], plugins=rest[:1])()
+    parse_groups(f"{verb} {rest[0]}", {"options": cls(), "family": family}, ["--help"], description)
+
+
 def parse_groups(
     verb: str, defaults: Mapping[str, Any], argv: list[str], description: str
 ) -> dict[str, Any]:

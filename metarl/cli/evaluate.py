@@ -26,6 +26,7 @@ from metarl.evaluate import Apart, Evaluation, apart, evaluate
 from metarl.statistics import interquartile_mean, interval
 from metarl.train import acting_threads
 
+_MOST = 10_000  # tasks, each of which has worlds of its own
 _DESCRIPTION = """Judge the latest checkpoint of a run on the tasks of a split: return and outcomes
 of episodes 1 ... K, each in the same hidden task unless that changes on the way; and, where it does
 not, exploration and exploitation apart: after k = 0 ... K episodes of exploring as in training,
@@ -56,6 +57,9 @@ def run(argv: list[str]) -> int:
     count = family.task_counts[1] if options.tasks is None else options.tasks
     if count < 1 or options.episodes < 1:
         raise UserError("--tasks and --episodes must be at least 1")
+    if count > _MOST:
+        raise UserError(f"--tasks {count} is too many at once; at most {_MOST:,} are judged side "
+                        "by side")
     if options.split == "ood" and not any(parameter.ood for parameter in family.parameters):
         raise UserError(f"{family.name} has no tasks out of distribution; use --split test")
     every = api.switch_every(found) if options.switch_every is None else options.switch_every

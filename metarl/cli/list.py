@@ -2,22 +2,26 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from metarl import api
 from metarl.agents import AGENTS
 from metarl.cli.common import parse, print_json, show, table, warn
 from metarl.envs import FAMILIES
 from metarl.envs.family import Interval, Parameter
-from metarl.errors import UserError
+from metarl.errors import UserError, unknown
 
 _DESCRIPTION = "Show the task families, what varies in each over which ranges, and the agents."
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to show it."""
+    """What to show, and how."""
 
+    names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME")] = ()
+    """Only these families and agents."""
     json: bool = False  # print as JSON
 
 
@@ -26,6 +30,12 @@ def run(argv: list[str]) -> int:
     options = parse("list", Options, argv, _DESCRIPTION)
     families = _loaded("metarl.families", FAMILIES, api.family_class)
     agents = _loaded("metarl.agents", AGENTS, api.agent_class)
+    if asked := options.names:
+        for name in asked:
+            if name not in {**families, **agents}:
+                raise unknown("family or agent", name, [*families, *agents])
+        families, agents = ({name: cls for name, cls in found.items() if name in asked}
+                            for found in (families, agents))
     if options.json:
         print_json({
             "families": {name: as_json(found()) for name, found in families.items()},
@@ -41,7 +51,8 @@ def run(argv: list[str]) -> int:
     shown.columns[1].justify = "left"
     for name, found in agents.items():
         shown.add_row(name, _purpose(found))
-    show(shown)
+    if agents:
+        show(shown)
     show("begin with: metarl train AGENT FAMILY")
     return 0
 

@@ -16,6 +16,7 @@ from metarl.agent import Agent, Fixed
 from metarl.cli.common import (
     FamilyOptions,
     build_family,
+    explain_family,
     number,
     parse,
     print_json,
@@ -92,6 +93,7 @@ class Controller(Fixed):
 def run(argv: list[str]) -> int:
     """Record, write and print."""
     rest, own = split_family(argv)
+    explain_family("record", Options, rest, _DESCRIPTION)
     options = parse("record", Options, rest, _DESCRIPTION)
     _check(options)
     family, about, worlds, made = _actor(options, own)

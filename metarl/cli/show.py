@@ -9,6 +9,7 @@ from typing import Any
 from metarl.cli.common import (
     FamilyOptions,
     build_family,
+    explain_family,
     parse,
     print_json,
     say,
@@ -21,7 +22,7 @@ from metarl.video import choose_backend
 
 _DESCRIPTION = """Print what varies over a family, and draw a grid of its tasks at the start of an
 episode: from the train range on the left, out of distribution on the right. The family's own
-options are set as for training, say --family.horizon 100."""
+options are set as for training, say --family.horizon 100; metarl show FAMILY --help lists them."""
 _LISTED, _WIDTH = 6, 58  # parameters, and letters in a line, that fit over a picture
 _ROWS = 20  # that a picture may have: some 80 tasks, and a minute
 
@@ -39,6 +40,7 @@ class Options(FamilyOptions):
 def run(argv: list[str]) -> int:
     """Print and draw."""
     rest, own = split_family(argv)
+    explain_family("show", Options, rest, _DESCRIPTION)
     options = parse("show", Options, rest, _DESCRIPTION)
     if options.out is not None and options.out.suffix != ".png":
         raise UserError(f"--out {options.out} must end in .png")
