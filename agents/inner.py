@@ -12,10 +12,11 @@ the relatives change is what a step looks like, never the loop:
 * ProMP (Rothfuss et al., ICLR 2019): the inner objective is the ratio of likelihoods. Its gradient
   is the same, its curvature also has the term E[grad log p grad log p^T A], by which the weights
   that sampled are credited with what their rollouts taught;
-* learned rewards (`inner_rewards`): the inner objective has a function of the reward in its place.
+* learned rewards (`inner_rewards`): the inner objective has a function of the reward in its place;
+* learned sizes (`inner_sizes`): what a round earned says how long its step is.
 
-Pure functions. `meta` are the meta-trained numbers by name: one policy's weights, learned step
-sizes behind "rate/", and the slopes of a learned function of the reward as "slopes".
+Pure functions. `meta` are the meta-trained numbers by name: one policy's weights, and what steps
+are learned by behind "rate/", as "slopes" and as "sizes".
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from metarl.agents.inner_rewards import Units, straight
+from metarl.agents.inner_sizes import even, factors
 from metarl.agents.returns import (
     baseline_features,
     centred,
@@ -42,7 +44,7 @@ from metarl.agents.state import named, under
 from metarl.trial import Trial
 
 LIVED = ("obs", "action", "reward", "last")  # all that an inner step needs of a step
-_SLOPES = "slopes"
+_SLOPES, _SIZES = "slopes", "sizes"
 Rates = Mapping[str, Tensor | float]  # inner step sizes, of those weights alone that adapt
 Loss = Callable[[Weights], Tensor]
 
@@ -60,6 +62,7 @@ class Config:
     context_size: int = 0  # CAVIA: numbers beside the observation, which alone take inner steps
     learned_rates: bool = False  # Meta-SGD: each weight learns its inner step size
     learned_rewards: bool = False  # inner steps see rewards through a function that is learned
+    learned_sizes: bool = False  # ALFA: what a round earned says how long its inner step is
     discount: float = 0.99  # per step
     decay: float = 0.97  # lambda of the advantages
 
@@ -73,6 +76,7 @@ class Round(NamedTuple):
     valid: Tensor  # (M, S) bool; False in a later episode that the round's end cut short
     explained: Tensor  # (M, 1) explained variance of the baseline
     parts: Tensor  # (M, S, J) advantages by each part of a learned function of the reward, if any
+    earned: Tensor  # (M, 1) mean reward, in the units of what is learned if anything is
     shown: Tensor  # (M, S, A) what a teacher would have done
     share: Tensor  # (M, S) that imitating it has of what the outer step improves, from 0 to 1
 
@@ -88,6 +92,8 @@ def meta_parameters(config: Config, weights: Weights) -> Weights:
                                  for name in _adapting(config, weights)})
     if config.learned_rewards:
         learned[_SLOPES] = straight()
+    if config.learned_sizes:
+        learned[_SIZES] = even(config.inner_steps)
     return weights | learned
 
 
@@ -96,10 +102,13 @@ def initialisation(meta: Weights, tasks: int) -> Weights:
     return stacked({n: meta[n] for n in _weights(meta)}, tasks)
 
 
-def rates(config: Config, meta: Weights, taken: int) -> Rates:
-    """The size of an inner step, after so many others, for each weight that adapts."""
+def rates(config: Config, meta: Weights, taken: int, lived: Round) -> Rates:
+    """The size of an inner step on a round, after so many others, for each weight that adapts."""
     first = under("rate", meta) or dict.fromkeys(_adapting(config, meta), config.inner_rate)
-    return {name: config.inner_decay**taken * size for name, size in first.items()}
+    length: Tensor | float = config.inner_decay**taken
+    if _SIZES in meta:
+        length = length * factors(meta[_SIZES], lived.earned, taken)[:, None, None]
+    return {name: length * size for name, size in first.items()}
 
 
 def _adapting(config: Config, weights: Weights) -> list[str]:
@@ -112,7 +121,7 @@ def _adapting(config: Config, weights: Weights) -> list[str]:
 
 def _weights(meta: Weights) -> list[str]:
     """The names of a policy's own weights among those of all that is learned."""
-    return [name for name in meta if not name.startswith("rate/") and name != _SLOPES]
+    return [name for name in meta if not name.startswith("rate/") and name not in (_SLOPES, _SIZES)]
 
 
 # Inner steps.
@@ -174,7 +183,7 @@ def replayed(
     for i, each in enumerate(rounds):
         seen = credited(meta, each)
         loss = partial(ratio_loss, seen, acted[i]) if acted else partial(inner_loss, seen)
-        weights = adapted(weights, loss, rates(config, meta, i), config.first_order)
+        weights = adapted(weights, loss, rates(config, meta, i, each), config.first_order)
         lived.append(weights)
     return lived
 
@@ -207,8 +216,8 @@ def round_of(
     config: Config, tasks: int, units: Units | None,
     obs: Tensor, action: Tensor, reward: Tensor, last: Tensor,
 ) -> Round:
-    """Samples from the steps (H, N, ...) of a round, at whose end every row ends an episode. With
-    `units`, rewards are seen through a learned function."""
+    """Samples from the steps (H, N, ...) of a round, at whose end every row ends an episode.
+    `units` are those in which learned functions see rewards."""
     by_task = partial(_by_task, tasks)
     number = last.cumsum(0) - last.long()  # (H, N) of each step's episode
     valid = by_task((number == 0) | (number < number[-1]))
@@ -225,13 +234,14 @@ def round_of(
         return by_task(advantage), explained_variance(fitted, target, valid)
 
     advantage, explained = judged(reward)
-    parts = [] if units is None else [
-        centred(judged(part)[0], valid) / units.size for part in units.parts(reward)]
+    parts = [centred(judged(part)[0], valid) / units.size for part in units.parts(reward)
+             ] if units and config.learned_rewards else []
+    seen = units.seen(reward) if units else reward
     acted = by_task(action)
     return Round(
         by_task(obs), acted, normalised(advantage, valid), valid, explained[:, None],
         torch.stack(parts, -1) if parts else advantage.new_empty(*advantage.shape, 0),
-        shown=acted, share=torch.zeros_like(advantage),
+        mean(by_task(seen), valid), shown=acted, share=torch.zeros_like(advantage),
     )
 
 

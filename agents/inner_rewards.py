@@ -24,7 +24,7 @@ _NOTHING = 1e-3  # in deviations of the reward: advantages as small are rounding
 
 
 class Units(nn.Module):
-    """In which units inner steps see rewards and advantages: by those of training so far."""
+    """In which units learned functions see rewards and advantages: by those of training so far."""
 
     scale: Tensor
 
@@ -45,9 +45,13 @@ class Units(nn.Module):
         if self.scale == 0 and found.isfinite() and found > _NOTHING:
             self.scale.copy_(found)
 
+    def seen(self, reward: Tensor) -> Tensor:
+        """The rewards (T, N) in deviations."""
+        return self.rewards(reward[..., None])[..., 0]
+
     def parts(self, reward: Tensor) -> list[Tensor]:
         """The rewards (T, N) in deviations, and by how much they are above each knot."""
-        seen = self.rewards(reward[..., None])[..., 0]
+        seen = self.seen(reward)
         return [seen, *((seen - knot).relu() for knot in KNOTS)]
 
 

@@ -37,6 +37,7 @@ from metarl.agents.inner import (
     rounds_of,
 )
 from metarl.agents.inner_rewards import Units, steepness
+from metarl.agents.inner_sizes import lengths
 from metarl.agents.networks import LOG_STD, Normalizer
 from metarl.agents.outer_ppo import ppo
 from metarl.agents.outer_trpo import trpo
@@ -88,7 +89,8 @@ class Maml:
         fresh = meta_parameters(config, initial(sizes, config.std, config.context_size, source))
         self.meta = {name: w.to(device) for name, w in fresh.items()}
         self.memory: dict[str, Tensor] = {}  # of the outer step
-        self.units = Units().to(device) if config.learned_rewards else None
+        learned = config.learned_rewards or config.learned_sizes
+        self.units = Units().to(device) if learned else None
         self.normalizer = Normalizer(shapes.obs).to(device) if config.normalize else None
 
     # Acting.
@@ -122,13 +124,14 @@ class Maml:
         from others' actions would weigh them by a policy gradient that holds for its own alone.)"""
         every, shown = torch.ones_like(lived.last)[None], lived.action[None].clamp(-1, 1)
         demonstrated = Round(self._seen(lived.obs)[None], shown, every.float(), every,
-                             every.float(), every.float()[..., None], shown, every.float())
+                             every.float(), every.float()[..., None],
+                             lived.obs.new_full((1, 1), torch.nan), shown, every.float())
         with torch.no_grad():
             return self._adapted(belief, demonstrated)
 
     def _adapted(self, belief: Belief, lived: Round) -> Belief:
         """The belief after an inner step."""
-        sizes = rates(self.config, self.meta, belief.taken)
+        sizes = rates(self.config, self.meta, belief.taken, lived)
         weights = adapted(belief.weights, partial(inner_loss, lived), sizes)
         return Belief(weights, belief.taken + 1)
 
@@ -149,8 +152,8 @@ class Maml:
         if learned := under("rate", self.meta):
             numbers["policy/inner_rate"] = float(torch.stack([r.mean() for r in learned.values()])
                                                  .mean())
-        if self.units:
-            numbers |= steepness(self.meta["slopes"])
+        numbers |= steepness(self.meta["slopes"]) if self.config.learned_rewards else {}
+        numbers |= lengths(self.meta["sizes"]) if self.config.learned_sizes else {}
         self._measure(trial, seen)
         return numbers
 
@@ -164,7 +167,7 @@ class Maml:
             self.normalizer.update(trial.obs)
         if self.units:
             self.units.rewards.update(trial.reward[..., None])
-        if self.units and self.units.scale == 0:
+        if self.units and self.config.learned_rewards and self.units.scale == 0:
             rounds = rounds_of(self.config, seen, self.device, self.units)
             self.units.measure([lived.parts for lived in rounds])
 
@@ -226,13 +229,13 @@ def _check(config: Config) -> None:
     if not 1 <= config.minibatches <= config.tasks:
         raise UserError(f"minibatches {config.minibatches} must be from 1 to the number of tasks, "
                         f"{config.tasks}")
-    if config.taught and config.outer not in ("ppo", "promp"):
-        raise UserError(f"the outer step {config.outer} imitates no teacher (taught is "
-                        f"{config.taught}); add --config.taught 0, or choose ppo")
+    if (config.taught or config.every_round) and config.outer not in ("ppo", "promp"):
+        raise UserError(f"the outer step {config.outer} neither imitates a teacher (taught is "
+                        f"{config.taught}) nor counts every round; leave both out, or choose ppo")
     if config.head_only and config.context_size:
         raise UserError("either the head takes inner steps, under head_only, or the context does; "
                         "leave one of them out")
-    named = ("head_only", "context_size", "learned_rates", "learned_rewards")
+    named = ("head_only", "context_size", "learned_rates", "learned_rewards", "learned_sizes")
     unmoved = [name for name in named if getattr(config, name)]
     if config.outer == "reptile" and unmoved:
         raise UserError(f"reptile moves what the inner steps move, and learns nothing else: not "

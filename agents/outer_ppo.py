@@ -4,9 +4,11 @@ PPO (Schulman et al. 2017): a few Adam steps on what the adapted policies would 
 they lead too far from those that acted. ProMP (Rothfuss et al., "ProMP: Proximal Meta-Policy
 Search", ICLR 2019) adapts by the ratio of likelihoods, so that the weights that sampled are
 credited with what their rollouts taught (see `inner`), and punishes the divergence from the
-policies that acted before each inner step, so that these rollouts still tell of it. A `teacher` may
-be imitated at first, in the last round alone, as in guided meta-policy search (Mendonca et al.
-2019): the inner steps that lead there are on rewards.
+policies that acted before each inner step, so that these rollouts still tell of it. With
+`every_round` what is earned after each inner step counts, which makes the first ones worth more and
+uses all rollouts but those before any (Antoniou et al., "How to train your MAML", ICLR 2019). A
+`teacher` may be imitated at first, in the rounds that count, as in guided meta-policy search
+(Mendonca et al. 2019): the inner steps that lead there are on rewards.
 
 Difference: the weight of each divergence is doubled or halved, as Schulman et al. do, where it is
 1.5 times off its aim; ProMP's authors have this too, but left it off in their experiments.
@@ -74,13 +76,19 @@ def objective(
     """What the outer step improves, of each task (M,): rounds and the policies that acted in
     them."""
     new = _policies(config, meta, rounds, acted)
-    last = rounds[-1]
-    gain = gains(new[-1], acted[-1], last, config.clip)
-    gain = mean(better(gain, from_teacher(new[-1], last), last.share), last.valid)[:, 0]
+    first = 1 if config.every_round else len(rounds) - 1
+    counted = zip(new[first:], acted[first:], rounds[first:], strict=True)
+    gain = torch.stack([_gain(config, *each) for each in counted]).mean(0)
     if config.outer == "promp":
         steps = zip(penalty, acted[:-1], new[:-1], rounds[:-1], strict=True)
         gain = gain - sum(c * kl_divergence(a, n, r.valid) for c, a, n, r in steps) / len(penalty)
     return gain
+
+
+def _gain(config: Config, new: Gaussian, acted: Gaussian, lived: Round) -> Tensor:
+    """The same of one round, (M,), with a teacher's share in it."""
+    gain = gains(new, acted, lived, config.clip)
+    return mean(better(gain, from_teacher(new, lived), lived.share), lived.valid)[:, 0]
 
 
 def from_teacher(new: Gaussian, lived: Round) -> Tensor:

@@ -223,11 +223,11 @@ def test_the_curvature_is_that_of_so_many_rollouts_of_all_tasks(
 
 def test_inner_steps_shrink_by_the_decay_in_training_and_in_use():
     maml = agent(inner_rate=0.2, inner_decay=0.5)
-    assert [set(rates(maml.config, maml.meta, taken).values()) for taken in range(3)] == [
-        {0.2}, {0.1}, {0.05}]
-    # In use, what two rounds lead to is what the outer step looks through.
     trial, _ = live(maml)
     rounds, inferred = rounds_in(maml, trial), beliefs(maml, trial)[-1]
+    assert [set(rates(maml.config, maml.meta, taken, rounds[0]).values()) for taken in range(3)
+            ] == [{0.2}, {0.1}, {0.05}]
+    # In use, what two rounds lead to is what the outer step looks through.
     assert inferred.taken == len(rounds) == 2
     for name, weight in replayed(maml.config, maml.meta, rounds)[-1].items():
         assert torch.allclose(inferred.weights[name], weight, atol=1e-6)

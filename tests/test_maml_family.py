@@ -2,7 +2,7 @@
 hand arithmetic, what each of them changes, and that each learns."""
 
 from functools import partial
-from math import exp
+from math import exp, log
 from typing import Any
 
 import pytest
@@ -29,11 +29,14 @@ from metarl.agents.inner import (
     credited,
     gains,
     last_policy,
+    rates,
     replayed,
     rounds_of,
     surrogate,
 )
 from metarl.agents.inner_rewards import KNOTS, Units, straight
+from metarl.agents.inner_sizes import KNOTS as KNOTS_OF_SIZES
+from metarl.agents.inner_sizes import even, factors
 from metarl.agents.maml import Config, Maml
 from metarl.agents.outer import OuterName, ascent, reptile
 from metarl.agents.outer_ppo import adapted_penalty, objective, policies_that_acted
@@ -52,11 +55,14 @@ RELATIVES: dict[str, dict[str, Any]] = {
     "learned rewards": {"learned_rewards": True},
     "cavia with learned rates and rewards": {"context_size": 4, "inner_rate": 1.0,
                                              "learned_rates": True, "learned_rewards": True},
+    "learned sizes": {"learned_sizes": True, "inner_steps": 2},
     "anil and meta-sgd": {"head_only": True, "learned_rates": True},
     "ppo": {"outer": "ppo", "outer_rate": 1e-2},
     "promp": {"outer": "promp", "outer_rate": 1e-2},
     "ppo on shares of the tasks": {"outer": "ppo", "outer_rate": 1e-2, "minibatches": 2,
                                    "normalize": True},
+    "ppo on every round, with learned sizes": {
+        "outer": "ppo", "outer_rate": 1e-2, "every_round": True, "learned_sizes": True},
     "promp and meta-sgd": {"outer": "promp", "outer_rate": 1e-2, "learned_rates": True},
     "reptile": {"outer": "reptile", "inner_steps": 3, "inner_rate": 0.2},
 }
@@ -77,7 +83,8 @@ def pulls(action: Tensor, advantage: Tensor) -> Round:
     """What M tasks' pulls (M, S) of a bandit brought."""
     return Round(torch.zeros(*action.shape, 1).double(), action[..., None], advantage,
                  torch.ones_like(action, dtype=torch.bool), torch.ones(len(action), 1),
-                 torch.empty(*action.shape, 0), action[..., None], torch.zeros_like(action))
+                 torch.empty(*action.shape, 0), torch.zeros(len(action), 1), action[..., None],
+                 torch.zeros_like(action))
 
 
 # First order.
@@ -115,7 +122,7 @@ def test_without_the_hessian_the_second_order_gradient_is_the_first_order_one():
 
 @pytest.mark.parametrize("changed", [
     {"head_only": True}, {"learned_rates": True}, {"head_only": True, "learned_rates": True},
-    {"learned_rewards": True}, {"context_size": 2},
+    {"learned_rewards": True}, {"context_size": 2}, {"learned_sizes": True},
 ])
 @pytest.mark.parametrize("inner_steps", [1, 2])
 def test_the_meta_gradient_equals_finite_differences(changed: dict[str, Any], inner_steps: int):
@@ -254,7 +261,58 @@ def test_a_first_iteration_without_any_reward_leaves_the_scale_to_a_later_one():
     assert all(w.isfinite().all() for w in live(maml, 2)[1].weights.values())
 
 
+# Learned sizes.
+
+
+def test_a_steps_length_lies_between_those_of_the_knots_beside_what_was_earned():
+    assert KNOTS_OF_SIZES[:2] == (-2.0, -1.75) and KNOTS_OF_SIZES[-1] == 2.0
+    table = even(2)
+    table[0, [0, 1, -1]] = torch.tensor([2.0, 8.0, 3.0]).log() / 10
+    # A quarter of the way from the first knot to the second: 2^(3/4) 8^(1/4); beyond the ends as at
+    # them; of what is unknown 1; after two steps or more as after one, whose row is still even.
+    earned = torch.tensor([[-1.9375], [-9.0], [9.0], [torch.nan]])
+    expected = torch.tensor([2**0.75 * 8**0.25, 2.0, 3.0, 1.0])
+    assert torch.allclose(factors(table, earned, 0), expected, rtol=1e-4)
+    for taken in (1, 2, 7):
+        assert factors(table, earned, taken).tolist() == [1.0] * 4
+
+
+def test_a_round_that_earned_much_takes_the_step_that_is_learned_for_it():
+    maml = agent(learned_sizes=True, inner_rate=0.2)
+    table = maml.meta["sizes"]
+    table[0, 8] = log(5) / 10  # the knot at 0
+    lived = pulls(torch.zeros(2, 3), torch.zeros(2, 3))._replace(
+        earned=torch.tensor([[0.0], [1.0]]))
+    found = rates(maml.config, maml.meta, 0, lived)["weight0"]
+    assert isinstance(found, Tensor)
+    assert torch.allclose(found[:, 0, 0], torch.tensor([1.0, 0.2]))
+
+
+def test_what_a_round_earned_is_told_in_deviations_of_training():
+    maml = agent(learned_sizes=True)
+    assert maml.units is not None
+    trial, _ = live(maml)
+    maml.learn(trial, 0, 0)
+    mean, deviation = trial.reward.mean(), trial.reward.std(correction=0)
+    first = trial.reward[: trial.round].unflatten(1, (maml.plan.tasks, -1)).mean((0, 2))
+    lived = rounds_of(maml.config, trial, CPU, maml.units)[0]
+    assert torch.allclose(lived.earned[:, 0], (first - mean) / deviation, atol=1e-4)
+    assert not torch.equal(maml.meta["sizes"], even(1))  # and the table has begun to learn
+
+
 # PPO and ProMP.
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_the_rounds_that_count_are_the_last_or_all_that_follow_an_inner_step(every: bool):
+    maml = agent(outer="ppo", inner_steps=2, every_round=every)
+    rounds = rounds_in(maml, live(maml)[0])
+    rounds = [lived._replace(advantage=torch.full_like(lived.advantage, a))
+              for lived, a in zip(rounds, (100.0, 2.0, 6.0), strict=True)]
+    acted = policies_that_acted(maml.config, maml.meta, rounds)
+    # Before any change ratios are 1: a gain is the mean advantage of the rounds that count.
+    found = objective(maml.config, torch.zeros(2), maml.meta, rounds, acted)
+    assert found.tolist() == pytest.approx([4.0 if every else 6.0] * len(found), rel=1e-5)
 
 
 def test_the_clipped_objective_by_hand():
@@ -482,7 +540,9 @@ def test_training_makes_an_inner_step_worth_more(options: dict[str, Any]):
      "not under learned_rates and learned_rewards;"),
     ({"head_only": True, "context_size": 3}, "leave one of them out"),
     ({"tasks": 4, "minibatches": 5}, "minibatches 5 must be from 1 to the number of tasks, 4"),
-    ({"taught": 3}, "the outer step trpo imitates no teacher"),
+    ({"taught": 3}, r"the outer step trpo neither imitates a teacher \(taught is 3\) nor"),
+    ({"every_round": True, "outer": "reptile"}, "counts every round"),
+    ({"outer": "reptile", "learned_sizes": True}, "not under learned_sizes;"),
 ])
 def test_settings_that_make_no_agent_are_refused(changed: dict[str, Any], said: str):
     with pytest.raises(UserError, match=said.replace("?", r"\?")):

@@ -6,7 +6,9 @@ Each gradient step is on rollouts of its own. On cheetahs episodes have 100 step
 literature: the returns are no others' rivals. On cheetah-dir, which has but two tasks that differ,
 an iteration has 10 in place of the literature's 40, and what else the preset says; `maml (H 100,
 10 tasks)` has but these, and ends after 24 M env steps. On arms `maml` is CAVIA with PPO and a
-teacher, `alone` is without that; under `plain`, MAML and its relatives have settings of their own.
+teacher, and `alone` is without that; in `every round` what each of three inner steps leads to
+counts, and what a round earned says how long its step is. Under `plain`, MAML and its relatives
+have settings of their own.
 """
 
 from metarl.study import Job, grid
@@ -33,6 +35,8 @@ _PLAIN: Options = {
 }
 # Without a teacher noise must find what it would have shown.
 _ALONE = ("--config.taught", "0", "--config.std", "0.5")
+_EVERY_ROUND = ("--config.every-round", "--config.learned-sizes", "--config.inner-steps", "3",
+                "--config.tasks", "30")
 _ARMS, _CHEETAHS = ["reach", "push", "insert"], ["cheetah-dir", "cheetah-vel"]
 
 
@@ -50,6 +54,8 @@ def _jobs(seed: int) -> list[Job]:
         *_relatives(_CHEETAHS, seed, {}, " (H 100)"),
         *grid(["maml"], _ARMS, [seed], episodes=8),
         *grid(["maml"], _ARMS, [seed], episodes=8, label="maml (alone)", flags=_ALONE),
+        *grid(["maml"], _ARMS, [seed], episodes=8, label="maml (every round)",
+              flags=_EVERY_ROUND),
         *_relatives(_ARMS, seed, _PLAIN, " (plain)"),
     ]
 
