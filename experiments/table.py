@@ -28,6 +28,7 @@ _BECAME = {
     ("cheetah-dir", "pearl (2600 updates, 4 episodes)"): "pearl",
     ("push", "pearl (observations)"): "pearl",
 }
+_NONE = 1000  # env steps: `scratch` has an episode of them, the least that makes a run
 _SHORT = "(H 100"  # in labels of runs whose episodes are half as long as their family's
 Row = Mapping[str, str]
 Scored = dict[tuple[str, int], list[float]]  # (split, episode) -> what each seed earned
@@ -90,8 +91,8 @@ def _cells(
     beyond = [_spread(scored["ood", _last(scored, "ood")], succeeds)
               if any(split == "ood" for split, _ in scored) else ""]
     commits = dict.fromkeys(row["commit"] for row in first)
-    return [family, label, str(len(seeds)), f"{steps / 1e6:.2g} M" if steps else "-",
-            f"{wall / 60:.0f}" if wall else "-", *shots,
+    return [family, label, str(len(seeds)), f"{steps / 1e6:.2g} M" if steps > _NONE else "-",
+            f"{wall / 60:.0f}" if steps > _NONE else "-", *shots,
             f"{last}: {_spread(scored['test', last], succeeds)}", *beyond, ", ".join(commits)]
 
 

@@ -62,6 +62,8 @@ class Recorder:
                 str(self._temporary), fps=fps, codec="libx264", quality=7, macro_block_size=16
             )
         except (OSError, ValueError, RuntimeError) as error:
+            with suppress(OSError):
+                self._temporary.unlink()
             raise UserError(f"cannot write {path}: {error}") from None
 
     def __enter__(self) -> "Recorder":

@@ -539,6 +539,18 @@ def test_a_film_that_cannot_be_written_is_refused_before_anything_else(tmp_path:
         Recorder(Path("/proc/film.mp4"), 20)
 
 
+def test_a_film_that_cannot_be_begun_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("no ffmpeg")
+
+    monkeypatch.setattr("imageio.v2.get_writer", broken)
+    with pytest.raises(UserError, match="no ffmpeg"):
+        Recorder(tmp_path / "film.mp4", 20)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_recording_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Recorder(tmp_path / "film.mp4", 20) as recorder:
         recorder.add(np.zeros((480, 640, 3), np.uint8))

@@ -51,6 +51,11 @@ def test_the_newest_commit_of_a_seed_counts_and_of_its_rows_the_latest() -> None
     assert line[6:8] == ["-20.0", ""] and line[-1] == "def5678"
 
 
+def test_what_was_never_trained_shows_neither_steps_nor_minutes() -> None:
+    (line,) = cells([row(agent="scratch", env_steps="50", wall_s="11")])
+    assert line[1:5] == ["scratch", "1", "-", "-"]
+
+
 @pytest.mark.parametrize("given", [
     {"phase": "adapting"}, {"phase": ""}, {"env_steps": ""}, {"agent": "pearl (of old)"},
 ])
