@@ -57,7 +57,7 @@ def _pictures(family: Family) -> None:
             model, data = worlds.engine.row(i)
             task = named_task(family, tasks[i])
             shown = camera.picture(model, data, family.marks(task), family.aim(task))
-            demand(shown.mean() > 1, "a picture is black: add a light to `spec`")
+            demand(shown.mean() > 1, "a picture is black: add a light to the model")
             demand(shown.std() > 1, "a picture is of one colour: add a camera named `view` that "
                    "looks at the robot, or `track` that follows it")
             moving = model.geom_bodyid > 0

@@ -20,7 +20,8 @@ from metarl.trial import Steps
 _ROWS, _STEPS = 4, 40  # of the short lives below
 _CROWD = 37  # rows: no multiple of what a processor adds at once
 _FELT = 4  # tasks in each of which each parameter is given two values
-_NO_SUCCESS = "`outcome` has no 'success' to go by"
+_NO_SUCCESS = ("nothing says when a task is solved: give the file in YAML a `success`, a family in "
+               "Python an `outcome` that has one")
 _SOLVED, _BLIND = 0.9, 0.6  # success that a scripted policy must have, and without the task
 
 
@@ -122,8 +123,8 @@ def _lasting(family: Family) -> None:
     """An episode does not terminate at its first step, standing still."""
     worlds = _worlds(family)
     steps = worlds.step(torch.zeros(_ROWS, worlds.shapes.action))
-    demand(not steps.terminated.all(), "`terminated` is true at once; the horizon alone is a time "
-           "limit and needs no terminal")
+    demand(not steps.terminated.all(), "every episode is terminated at once: mend `terminated`, "
+           "in YAML `terminate`; the horizon alone is a time limit and needs no terminal")
 
 
 def _unlimited(family: Family) -> None:
@@ -212,7 +213,8 @@ def _felt(family: Family) -> None:
         acted = "the scripted policy, with and without noise" if _scripted(one).numel() else (
             "random actions")
         raise Unchecked(f"nothing was felt of {', '.join(idle)} in whole episodes of {acted}: if "
-                        "that is no accident, `variant` edits a field that has no effect here")
+                        "that is no accident, no reward depends on it, or it edits a field that "
+                        "has no effect here")
 
 
 def _idle(family: Family) -> None:

@@ -92,7 +92,8 @@ class Node:
     def one_of(self, kind: str, known: Collection[str]) -> str:
         """A known word."""
         if not isinstance(self.value, str):
-            raise self.wrong(f"{_shown(self.value)} is not the name of a {kind}")
+            choices = f": it is one of {', '.join(known)}" if 0 < len(known) < 10 else ""
+            raise self.wrong(f"{_shown(self.value)} is not the name of any {kind}{choices}")
         if self.value not in known:
             raise self.wrong(str(unknown(kind, self.value, known)) if known
                              else f"unknown {kind} {self.value!r}; the model names none")

@@ -54,7 +54,7 @@ def test_every_arm_family_keeps_it_on_the_other_arms(name: str, arm: str) -> Non
     ("Dicey", "two lives of the same task, seed and actions differ"),
     ("Mingled", "among 4 depends on the rows beside it"),
     ("Crowded", "among 37 depends on the rows beside it"),
-    ("Fallen", "`terminated` is true at once"),
+    ("Fallen", "every episode is terminated at once"),
     ("Clocked", "`terminated` is true because time is up"),
     ("Remembering", "in one row changes what the others live"),
     ("Hopeless", "succeeds in 0% of the tasks"),

@@ -342,6 +342,8 @@ def test_a_family_that_shows_its_task_or_changes_nothing_is_found_out(folder: Pa
                                                   "mean control?"),
     ({"reward": [{"term": "control"}]}, "vary.yaml: reward[0]: weight is missing"),
     ({"reward": [{"term": "control", "weight": 1, "axis": "x"}]}, "reward[0]: unknown key 'axis'"),
+    ({"terminate": {"sensor": "tip", "axis": 2, "below": 0}},
+     "terminate.axis: 2 is not the name of any axis: it is one of x, y, z"),
     ({"reward": [{"term": "value", "sensor": "tip", "weight": 1}]},
      "reward[0].sensor: sensor tip has 3 numbers; say which with axis: x, y or z"),
     ({"reward": [{"term": "value", "sensor": "tipp", "axis": "x", "weight": 1}]},
