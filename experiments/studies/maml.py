@@ -6,9 +6,10 @@ Each gradient step is on rollouts of its own. On cheetahs episodes have 100 step
 literature: the returns are no others' rivals. On cheetah-dir, which has but two tasks that differ,
 an iteration has 10 in place of the literature's 40, and what else the preset says; `maml (H 100,
 10 tasks)` has but these, and ends after 24 M env steps. On arms `maml` is CAVIA with PPO and a
-teacher, and `alone` is without that; in `every round` what each of three inner steps leads to
-counts, and what a round earned says how long its step is. Under `plain`, MAML and its relatives
-have settings of their own.
+teacher. In `every round` what each of three inner steps leads to counts, and what a round earned
+says how long its step is, as on `reach` anyhow; in `last round` what the last of five leads to, as
+elsewhere anyhow; `alone` is that without a teacher. Under `plain`, MAML and its relatives have
+settings of their own. `finetune (60 episodes)` explores for as many as three of MAML's rounds.
 """
 
 from metarl.study import Job, grid
@@ -28,15 +29,20 @@ _RELATIVES: dict[str, Options] = {
 _PLAIN: Options = {
     "--config.context-size": "0", "--config.taught": "0", "--config.no-normalize": "",
     "--config.outer": "trpo", "--config.rollouts": "5", "--config.std": "0.5",
+    "--config.no-every-round": "", "--config.no-learned-sizes": "", "--config.tasks": "20",
     "--config.inner-steps": "3", "--config.inner-rate": "0.02", "--config.inner-decay": "0.6",
     "--config.whole-inner": "", "--config.kl": "0.03", "--config.minibatches": "1",
     "--config.epochs": "10", "--config.outer-rate": "1e-3", "--config.anneal": "0",
     "--steps": "8000000", "--evaluate-every": "600000", "--evaluation-episodes": "4",
 }
-# Without a teacher noise must find what it would have shown.
-_ALONE = ("--config.taught", "0", "--config.std", "0.5")
 _EVERY_ROUND = ("--config.every-round", "--config.learned-sizes", "--config.inner-steps", "3",
                 "--config.tasks", "30")
+_LAST_ROUND = ("--config.no-every-round", "--config.no-learned-sizes", "--config.inner-steps", "5",
+               "--config.tasks", "20")
+# Without a teacher noise must find what it would have shown.
+_ALONE = (*_LAST_ROUND, "--config.taught", "0", "--config.std", "0.5")
+_ROUNDS = {"maml (every round)": _EVERY_ROUND, "maml (last round)": _LAST_ROUND,
+           "maml (alone)": _ALONE}
 _ARMS, _CHEETAHS = ["reach", "push", "insert"], ["cheetah-dir", "cheetah-vel"]
 
 
@@ -53,10 +59,11 @@ def _jobs(seed: int) -> list[Job]:
     return [
         *_relatives(_CHEETAHS, seed, {}, " (H 100)"),
         *grid(["maml"], _ARMS, [seed], episodes=8),
-        *grid(["maml"], _ARMS, [seed], episodes=8, label="maml (alone)", flags=_ALONE),
-        *grid(["maml"], _ARMS, [seed], episodes=8, label="maml (every round)",
-              flags=_EVERY_ROUND),
+        *[job for label, flags in _ROUNDS.items()
+          for job in grid(["maml"], _ARMS, [seed], episodes=8, label=label, flags=flags)],
         *_relatives(_ARMS, seed, _PLAIN, " (plain)"),
+        *grid(["finetune"], _ARMS, [seed], episodes=60, label="finetune (60 episodes)",
+              flags=("--config.explore", "60")),
     ]
 
 
