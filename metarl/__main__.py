@@ -90,24 +90,28 @@ def usage() -> str:
 
 
 def _complain(error: Exception) -> int:
+    print(f"metarl: {_told(error)}", file=sys.stderr)
+    return error.exit_code if isinstance(error, UserError) else 1
+
+
+def _told(error: Exception) -> str:
+    """A failure in one line: what, why, and what to do instead."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
-        print(f"metarl: {text}", file=sys.stderr)
-        return error.exit_code
+        return text
     if isinstance(error, OSError):
-        print(f"metarl: {text}; nothing that was saved before is lost", file=sys.stderr)
-        return 1
+        return f"{text}; nothing that was saved before is lost"
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
-        print(f"metarl: out of memory ({text[:_REASON]}); take fewer tasks, rows or units, or a "
-              "smaller replay (--config.capacity); nothing that was saved before is lost",
-              file=sys.stderr)
-        return 1
-    told = f"{type(error).__name__}: {text}"
-    place = own_line(error)
-    print(f"metarl: {told} (in {place}); --debug shows all" if place else
-          f"metarl: unexpected {told}; --debug shows where; this is a bug in metarl",
-          file=sys.stderr)
-    return 1
+        return (f"out of memory ({text[:_REASON]}); take fewer tasks, rows or units, or a smaller "
+                "replay (--config.capacity); nothing that was saved before is lost")
+    if place := own_line(error):
+        return f"{type(error).__name__}: {text} (in {place}); --debug shows all"
+    lacking = error.name if isinstance(error, ModuleNotFoundError) else None
+    if lacking and lacking.partition(".")[0] != "metarl":
+        return (f"this Python, {sys.executable}, has no {lacking}; install metarl into it (pip "
+                "install -e .), or use one that has it, .venv/bin/python say")
+    return (f"unexpected {type(error).__name__}: {text}; --debug shows where; this is a bug in "
+            "metarl")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, zip_longest
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -20,6 +21,7 @@ from rich.text import Text
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40  # iterations of the little curve
+_MARGIN, _GAP = 2, 2  # blanks beside a panel's body, and between its columns
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,12 @@ class Display:
         return Panel(
             body, title=Text(self.title, style="bold"), title_align="left",
             subtitle=Text(self.where, style="dim"), subtitle_align="right",
-            border_style="cyan", padding=(1, 2), width=min(self.console.width, 88),
+            border_style="cyan", padding=(1, _MARGIN), width=self._width,
         )
+
+    @property
+    def _width(self) -> int:
+        return min(self.console.width, 88)
 
     def _body(self, progress: Progress) -> RenderableType:
         return Group(self._bar(progress), Text(), self._returns(progress), Text(),
@@ -158,12 +164,15 @@ class Display:
             ("last checkpoint", saved),
             *((name, _number(value)) for name, value in progress.more.items()),
         ]
-        grid = Table.grid(padding=(0, 2))
+        rows = [[*chain(*pairs[i : i + 2])] for i in range(0, len(pairs), 2)]
+        wide = sum(max(map(len, column)) + _GAP for column in zip_longest(*rows, fillvalue=""))
+        if wide - _GAP > self._width - 2 * (_MARGIN + 1):
+            rows = pairs
+        grid = Table.grid(padding=(0, _GAP))
         for style in ("dim", "", "dim", ""):
             grid.add_column(style=style, no_wrap=True)
-        for i in range(0, len(pairs), 2):
-            cells = [cell for pair in pairs[i : i + 2] for cell in pair]
-            grid.add_row(*cells)
+        for row in rows:
+            grid.add_row(*row)
         return grid
 
 

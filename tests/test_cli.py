@@ -245,6 +245,17 @@ def test_a_failure_of_ours_is_one_line_unless_debugging(
         main(["list", "--debug"])
 
 
+def test_a_python_without_a_package_is_told_as_such(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tyro", None)  # as if it were not there
+    monkeypatch.delitem(sys.modules, "metarl.cli.list", raising=False)
+    monkeypatch.delitem(sys.modules, "metarl.cli.common", raising=False)
+    code, _, err = say("list")
+    assert code == 1 and err.count("\n") == 1 and "a bug" not in err
+    assert sys.executable in err and "has no tyro; install metarl" in err
+
+
 def test_list_names_families_parameters_and_agents(say: Say) -> None:
     code, out, _ = say("list")
     assert code == 0

@@ -240,9 +240,23 @@ def test_a_panel_ends_with_the_checkpoint_after_the_last_iteration(
     assert "step 200" in last and "none yet" not in last
 
 
-def terminal() -> tuple[Console, io.StringIO]:
+def terminal(width: int = 90) -> tuple[Console, io.StringIO]:
     text = io.StringIO()
-    return Console(file=text, force_terminal=True, width=90, _environ={"TERM": "xterm"}), text
+    return Console(file=text, force_terminal=True, width=width, _environ={"TERM": "xterm"}), text
+
+
+@pytest.mark.parametrize(("width", "together"), [(90, True), (60, False)])
+def test_a_narrow_terminal_shows_names_in_full(
+    width: int, together: bool, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    console, text = terminal(width)
+    judged = {"validation return 1": -44.76, "validation return 2": -0.1}
+    with display.Display("pearl on reach", "runs/x", console) as shown:
+        shown.show(replace(progress(2), more=judged))
+    lines = [line for line in text.getvalue().splitlines() if "validation return 1" in line]
+    assert lines and all(("validation return 2" in line) == together for line in lines)
+    assert "…" not in text.getvalue()[text.getvalue().rindex("iteration") :]
 
 
 def test_a_terminal_shows_a_panel(monkeypatch: pytest.MonkeyPatch) -> None:
