@@ -230,11 +230,11 @@ def _check(config: Config) -> None:
         raise UserError(f"minibatches {config.minibatches} must be from 1 to the number of tasks, "
                         f"{config.tasks}")
     if (config.taught or config.every_round) and config.outer not in ("ppo", "promp"):
-        raise UserError(f"the outer step {config.outer} neither imitates a teacher (taught is "
-                        f"{config.taught}) nor counts every round; leave both out, or choose ppo")
+        raise UserError(f"the outer step {config.outer} neither imitates a teacher nor counts every "
+                        "round: --config.taught 0 --config.no-every-round, or choose ppo")
     if config.head_only and config.context_size:
-        raise UserError("either the head takes inner steps, under head_only, or the context does; "
-                        "leave one of them out")
+        raise UserError("either the head takes inner steps or the context does: "
+                        "--config.no-head-only, or --config.context-size 0")
     named = ("head_only", "context_size", "learned_rates", "learned_rewards", "learned_sizes")
     unmoved = [name for name in named if getattr(config, name)]
     if config.outer == "reptile" and unmoved:
