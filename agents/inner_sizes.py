@@ -29,7 +29,8 @@ def factors(table: Tensor, earned: Tensor, taken: int) -> Tensor:
     return (_UNIT * (shares @ table[min(taken, len(table) - 1)])).exp()
 
 
-def lengths(table: Tensor) -> dict[str, float]:
-    """The first step's factors where little was earned, and where much was: numbers to log."""
-    low, high = ((_UNIT * part).exp().mean() for part in (table[0, :4], table[0, -4:]))
-    return {"policy/step_low": float(low), "policy/step_high": float(high)}
+def lengths(table: Tensor, earned: list[Tensor]) -> dict[str, float]:
+    """What the first and the last of some inner steps were longer by, where their rounds earned
+    this, (M, 1) each [deviations], means over tasks: numbers to log."""
+    used = [float(factors(table, each, i).mean()) for i, each in enumerate(earned)]
+    return {"policy/step_first": used[0], "policy/step_last": used[-1]}

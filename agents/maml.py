@@ -153,7 +153,8 @@ class Maml:
             numbers["policy/inner_rate"] = float(torch.stack([r.mean() for r in learned.values()])
                                                  .mean())
         numbers |= steepness(self.meta["slopes"]) if self.config.learned_rewards else {}
-        numbers |= lengths(self.meta["sizes"]) if self.config.learned_sizes else {}
+        if self.config.learned_sizes:
+            numbers |= lengths(self.meta["sizes"], [lived.earned for lived in rounds[:-1]])
         self._measure(trial, seen)
         return numbers
 

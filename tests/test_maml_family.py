@@ -36,7 +36,7 @@ from metarl.agents.inner import (
 )
 from metarl.agents.inner_rewards import KNOTS, Units, straight
 from metarl.agents.inner_sizes import KNOTS as KNOTS_OF_SIZES
-from metarl.agents.inner_sizes import even, factors
+from metarl.agents.inner_sizes import even, factors, lengths
 from metarl.agents.maml import Config, Maml
 from metarl.agents.outer import OuterName, ascent, reptile
 from metarl.agents.outer_ppo import adapted_penalty, objective, policies_that_acted
@@ -286,6 +286,15 @@ def test_a_round_that_earned_much_takes_the_step_that_is_learned_for_it():
     found = rates(maml.config, maml.meta, 0, lived)["weight0"]
     assert isinstance(found, Tensor)
     assert torch.allclose(found[:, 0, 0], torch.tensor([1.0, 0.2]))
+
+
+def test_what_the_first_and_the_last_step_were_longer_by_is_logged():
+    table = even(3)
+    table[0, 8], table[2, 16] = log(5) / 10, log(3) / 10  # at 0 in the first step, at 2 in the last
+    earned = [torch.tensor([[0.0], [1.0]]), torch.zeros(2, 1), torch.tensor([[2.0], [2.0]])]
+    told = lengths(table, earned)
+    # One of two tasks takes five times its first step, the other one as much as ever.
+    assert told == pytest.approx({"policy/step_first": 3.0, "policy/step_last": 3.0})
 
 
 def test_what_a_round_earned_is_told_in_deviations_of_training():
