@@ -231,8 +231,8 @@ def _check(config: Config) -> None:
         raise UserError(f"minibatches {config.minibatches} must be from 1 to the number of tasks, "
                         f"{config.tasks}")
     if (config.taught or config.every_round) and config.outer not in ("ppo", "promp"):
-        raise UserError(f"the outer step {config.outer} neither imitates a teacher nor counts every "
-                        "round: --config.taught 0 --config.no-every-round, or choose ppo")
+        raise UserError(f"the outer step {config.outer} neither imitates a teacher nor counts "
+                        "every round: --config.taught 0 --config.no-every-round, or choose ppo")
     if config.head_only and config.context_size:
         raise UserError("either the head takes inner steps or the context does: "
                         "--config.no-head-only, or --config.context-size 0")
