@@ -10,7 +10,6 @@ same rates, targets and discount. Both are judged by an episode of mean actions 
 import argparse
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,6 +44,8 @@ def main() -> None:
     if options.family not in FAMILIES:
         raise SystemExit(str(unknown("family", options.family, FAMILIES)))
     settings = preset("blind", options.family)
+    if "steps" not in settings["options"]:
+        raise SystemExit(f"{options.family} has no preset to compare by; cheetah-vel has")
     config, steps = Config(**settings["config"]), int(settings["options"]["steps"])
     print(machine())
     shown = table("seed", "blind", "SAC.learn")
@@ -84,14 +85,11 @@ def _theirs(family: str, config: Config, steps: int, seed: int) -> float:
     )
     for i in range(-(-steps // (trial * c.tasks))):
         worlds.set_tasks(tasks[random.permutation(len(tasks))[: c.tasks]])
-        model.lr_schedule = partial(_constant, c.annealed(i))
+        rate = c.annealed(i)
+        model.lr_schedule = lambda _, rate=rate: rate
         model.learn(trial * c.tasks)  # the trials of all rows, then the gradient steps
     return _earned(
         family, lambda obs: model.predict(_normalised(rows, obs), deterministic=True)[0])
-
-
-def _constant(value: float, _: float) -> float:
-    return value
 
 
 def _normalised(rows: VecNormalize, obs: NDArray[Any]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
     metarl bench memory [--families cheetah-dir] [--agents rl2 recurrent-sac ...] [--seeds 3]
 
 `rl2 (90 M)` has more than twice the env steps of its preset, nearly as many as published runs have;
-`rl2 (96 M, noise kept)` has a bonus that holds its noise at 0.3, which sinks below 0.2 otherwise.
+`rl2 (96 M, noise kept)` has a bonus that holds its noise at 0.3, which sinks to 0.2 otherwise.
 """
 
 from metarl.study import grid
