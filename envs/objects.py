@@ -64,7 +64,9 @@ def hidden_parameters(
 ) -> tuple[Parameter, ...]:
     """What an object hides beside its shape: half of its width [m], mass [kg], centre of mass [m]
     and friction. `larger` sizes, masses up to `heaviest` and `other` frictions are ood; lengths and
-    masses are those at scale 1."""
+    masses are those at scale 1. Masses go with its square: with its cube small objects would weigh
+    next to nothing against what fingers and servos rub, in proportion to it they would outweigh
+    what a small arm may carry."""
     def scaled(interval: Interval) -> Interval:
         return interval[0] * scale, interval[1] * scale
 
@@ -76,8 +78,8 @@ def hidden_parameters(
     return (
         Parameter("size", "m", f"half of the object's width, in steps of {2.5 * scale:g} mm",
                   scaled(size), ood=(scaled(larger),), possible=(0.01, 0.06)),
-        Parameter("mass", "kg", "the object's mass", scaled((0.1, 0.8)),
-                  ood=(scaled((0.8, heaviest)),), possible=(1e-3, 5.0)),
+        Parameter("mass", "kg", "the object's mass", (0.1 * scale**2, 0.8 * scale**2),
+                  ood=((0.8 * scale**2, heaviest * scale**2),), possible=(1e-3, 5.0)),
         *offsets,
         Parameter("friction", "", "friction of the object with all it touches", friction,
                   ood=(other,), possible=(0.0, 5.0)),
@@ -105,7 +107,7 @@ def add_object(spec: mujoco.MjSpec, scale: float) -> None:
     body = spec.worldbody.add_body(name="object")
     # Damping stands for the resistance to rolling; sliding at these speeds hardly feels it.
     body.add_joint(name="object", type=mujoco.mjtJoint.mjJNT_FREE,
-                   damping=[_ROLLING * scale**2, 0, 0])
+                   damping=[_ROLLING * scale**3, 0, 0])
     for i in range(_PARTS):
         # A body each: the tree of the boxes around one body's geoms cannot differ between rows.
         part = body.add_body(name=f"object{i}")

@@ -203,6 +203,14 @@ def test_the_expert_turns_to_the_nearest_good_grasp() -> None:
 
 
 @EACH_ARM
+def test_no_object_outweighs_what_the_arm_may_carry(arm: ArmName) -> None:
+    mass = next(p for p in Lift(arm=arm).parameters if p.name == "mass")
+    heaviest = max(high for _, high in (mass.train, *mass.ood))
+    assert heaviest == pytest.approx({"fr3": 1.0, "ur5e": 1.0, "so101": 0.25}[arm])
+    assert heaviest <= ARMS[arm].heavy[1]
+
+
+@EACH_ARM
 def test_the_expert_lifts_every_shape_with_every_arm(arm: ArmName) -> None:
     family = Lift(arm=arm)
     tasks = sample_tasks(family, "train", 14)  # each shape twice
