@@ -17,6 +17,7 @@ from metarl.scoreboard import (
     explained,
     principal,
 )
+from metarl.statistics import spread
 
 # Stand-ins for what depends on the page being light or dark; metarl.report.THEME names them.
 INK, MUTED, GRID, CARD = "#22303c", "#5b6875", "#e6eaee", "#fefefe"
@@ -29,6 +30,7 @@ _AGENTS = {
 _SPARE = ("#cc5fa8", "#5f7fa8", "#7fa85f", "#a87f5f")
 _STYLES = {"finetune": (0, (5, 2)), "blind": (0, (5, 2)), "scratch": (0, (5, 2)),
            "oracle": (0, (1, 1.5)), "scripted": (0, (1, 1.5))}
+MANY = 5  # seeds, from which on a learning curve shows their interval in place of each
 _TILES = 5  # of a heat map along the training range of a parameter
 _MAP = "viridis"
 
@@ -89,7 +91,7 @@ def switched_curves(
 
 
 def learning_curves(runs: Mapping[str, Sequence[Learning]], quantity: str) -> Any:
-    """Each agent's runs (env steps, wall time [s], quantity), as thin lines, and their mean."""
+    """Each agent's runs (env steps, wall time [s], quantity): lines, or an interval; their mean."""
     figure, axes = _grid(1, 2, (5.2, 3.0), sharey="row")
     paint = colours(list(runs))
     longest = max((wall[-1] for each in runs.values() for _, wall, _ in each if len(wall)),
@@ -100,11 +102,13 @@ def learning_curves(runs: Mapping[str, Sequence[Learning]], quantity: str) -> An
         if not kept:
             continue
         for ax, which, scale in ((axes[0, 0], 0, 1.0), (axes[0, 1], 1, seconds)):
-            for run in each:
-                ax.plot(run[which] / scale, run[2], color=paint[label], lw=1,
-                        alpha=0.35 if len(each) > 1 else 0)
             x = np.mean([run[which][:kept] for run in each], 0) / scale
-            y = np.mean([run[2][:kept] for run in each], 0)
+            y = (earned := np.stack([run[2][:kept] for run in each])).mean(0)
+            if len(each) >= MANY:
+                low, high = y - spread(earned), y + spread(earned)
+                ax.fill_between(x, low, high, color=paint[label], alpha=0.18, lw=0)
+            for run in each if 1 < len(each) < MANY else ():
+                ax.plot(run[which] / scale, run[2], color=paint[label], lw=1, alpha=0.35)
             ax.plot(x, y, color=paint[label], lw=2, label=label, ls=_style(label),
                     marker="o" if kept < 3 else None, ms=7 if kept == 1 else 4)
             if kept == 1:  # no curve: say what the dot is, and from how far it came

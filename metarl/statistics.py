@@ -58,6 +58,13 @@ def wilson(rate: float, count: int) -> tuple[float, float]:
     return (centre - half) / (1 + z2), (centre + half) / (1 + z2)
 
 
+def spread(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """How far the 95 % interval of the mean of S >= 2 seeds' values (S, K) reaches to either side,
+    (K,), by Student's t."""
+    seeds = len(values)
+    return _student(seeds - 1) * np.std(values, 0, ddof=1) / math.sqrt(seeds)
+
+
 def _resampled(
     values: NDArray[np.floating], seed: int, resamples: int, aggregate: Aggregate
 ) -> NDArray[np.floating]:

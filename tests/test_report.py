@@ -217,6 +217,19 @@ def test_a_run_that_was_judged_once_in_training_says_so_beside_its_dot() -> None
     assert not figures.learning_curves({"pearl": [twice]}, "return").axes[0].texts
 
 
+def test_five_seeds_are_drawn_as_the_interval_of_their_mean_and_four_as_a_line_each() -> None:
+    steps = np.array([100.0, 200.0])
+    runs = [(steps, steps, np.array([10.0, 20.0 + seed])) for seed in range(5)]
+    few, many = (figures.learning_curves({"pearl": each}, "return").axes[0]
+                 for each in (runs[:4], runs))
+    assert len(few.lines) == 5 and not few.collections
+    assert len(many.lines) == 1
+    corners = many.collections[0].get_paths()[0].vertices
+    # Student's t of 4 degrees of freedom, times sqrt(2.5) / sqrt(5), about the mean of 20 ... 24.
+    assert corners[:, 1].max() == pytest.approx(22 + 2.776 * 0.5**0.5)
+    assert corners[corners[:, 0] == 100.0][:, 1] == pytest.approx(10.0)
+
+
 # The page.
 
 
