@@ -102,12 +102,12 @@ def initialisation(meta: Weights, tasks: int) -> Weights:
     return stacked({n: meta[n] for n in _weights(meta)}, tasks)
 
 
-def rates(config: Config, meta: Weights, taken: int, lived: Round) -> Rates:
-    """The size of an inner step on a round, after so many others, for each weight that adapts."""
+def rates(config: Config, meta: Weights, taken: int, earned: Tensor) -> Rates:
+    """The size of an inner step, after so many others, on rounds that earned (M, 1), by weight."""
     first = under("rate", meta) or dict.fromkeys(_adapting(config, meta), config.inner_rate)
     length: Tensor | float = config.inner_decay**taken
     if _SIZES in meta:
-        length = length * factors(meta[_SIZES], lived.earned, taken)[:, None, None]
+        length = length * factors(meta[_SIZES], earned, taken)[:, None, None]
     return {name: length * size for name, size in first.items()}
 
 
@@ -183,7 +183,7 @@ def replayed(
     for i, each in enumerate(rounds):
         seen = credited(meta, each)
         loss = partial(ratio_loss, seen, acted[i]) if acted else partial(inner_loss, seen)
-        weights = adapted(weights, loss, rates(config, meta, i, each), config.first_order)
+        weights = adapted(weights, loss, rates(config, meta, i, each.earned), config.first_order)
         lived.append(weights)
     return lived
 

@@ -14,7 +14,7 @@ Differences: the standard deviation is learned and adapts too, and advantages lo
 than with the papers' decay of 1, as the gradient of a few rollouts has less noise then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from metarl.agent import Plan, Shapes
 from metarl.agents import outer
 from metarl.agents.inner import (
     LIVED,
-    Round,
+    Loss,
     adapted,
     credited,
     initialisation,
@@ -44,7 +44,7 @@ from metarl.agents.outer_trpo import trpo
 from metarl.agents.ppo import annealed
 from metarl.agents.stacked import Weights, initial, policy
 from metarl.agents.state import named, under
-from metarl.agents.teacher import lesson
+from metarl.agents.teacher import cloning_loss, lesson
 from metarl.errors import UserError, unknown
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
@@ -116,24 +116,25 @@ class Maml:
         obs, *rest = (torch.stack([getattr(s, name) for s in pending]) for name in LIVED)
         with torch.no_grad():
             lived = round_of(self.config, _tasks(belief), self.units, self._seen(obs), *rest)
-            return self._adapted(belief, credited(self.meta, lived))
+            loss = partial(inner_loss, credited(self.meta, lived))
+            return self._adapted(belief, loss, lived.earned)
 
     def imitate(self, belief: Belief, lived: Steps) -> Belief:
         """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
-        that clones behaviour, as if every action of it had had an advantage of 1. (What is inferred
-        from others' actions would weigh them by a policy gradient that holds for its own alone.)"""
-        every, shown = torch.ones_like(lived.last)[None], lived.action[None].clamp(-1, 1)
-        demonstrated = Round(self._seen(lived.obs)[None], shown, every.float(), every,
-                             every.float(), every.float()[..., None],
-                             lived.obs.new_full((1, 1), torch.nan), shown, every.float())
+        that clones behaviour. (What is inferred from others' actions would weigh them by a policy
+        gradient that holds for its own alone.)"""
+        shown, unknown = lived.action[None].clamp(-1, 1), lived.reward.new_full((1, 1), torch.nan)
+        loss = partial(cloning_loss, self._seen(lived.obs)[None], shown)
         with torch.no_grad():
-            return self._adapted(belief, demonstrated)
+            return self._adapted(belief, loss, unknown, leaving=("log_std",))
 
-    def _adapted(self, belief: Belief, lived: Round) -> Belief:
-        """The belief after an inner step."""
-        sizes = rates(self.config, self.meta, belief.taken, lived)
-        weights = adapted(belief.weights, partial(inner_loss, lived), sizes)
-        return Belief(weights, belief.taken + 1)
+    def _adapted(
+        self, belief: Belief, loss: Loss, earned: Tensor, leaving: Collection[str] = ()
+    ) -> Belief:
+        """The belief after an inner step, in which some weights are left as they are."""
+        sizes = rates(self.config, self.meta, belief.taken, earned)
+        moved = {name: size for name, size in sizes.items() if name not in leaving}
+        return Belief(adapted(belief.weights, loss, moved), belief.taken + 1)
 
     # Learning.
 

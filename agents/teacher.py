@@ -9,6 +9,7 @@ know, it averages over; by and by its own returns take over, which pay for findi
 import torch
 from torch import Tensor
 
+from metarl.agents.stacked import Weights, policy
 from metarl.trial import Trial
 
 _IMITATION = 3.0  # weight of its squared error, beside gains of deviation 1
@@ -28,3 +29,10 @@ def better(gain: Tensor, apart: Tensor, share: Tensor) -> Tensor:
     """What an agent improves (...): its gain, and imitation in place of a share of that, by the
     squared errors of its actions, `apart`."""
     return (1 - share) * gain - share * _IMITATION * apart
+
+
+def cloning_loss(obs: Tensor, shown: Tensor, weights: Weights) -> Tensor:
+    """Half of the squared distances of policies' means from what was shown for observations
+    (M, S, O), means over samples, summed over tasks. The likelihood has the same gradient over the
+    variance, which policy-gradient steps do not: at a deviation of 0.2 it leads far too far."""
+    return 0.5 * (shown - policy(weights, obs)[0]).square().sum(-1).mean(1).sum()

@@ -1,6 +1,7 @@
 """Demonstrations: recorded by an expert, a run or a controller, adapted from, and trained with."""
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -229,8 +230,10 @@ def test_an_agent_that_infers_takes_demonstrations_for_its_own_steps(name: str) 
     assert not torch.equal(agent.act(obs, one, None), agent.act(obs, other, None))
 
 
-def test_maml_clones_what_it_is_shown() -> None:
+@pytest.mark.parametrize("std", [1.0, 0.2])
+def test_maml_clones_what_it_is_shown_by_steps_as_long_with_any_noise(std: float) -> None:
     agent = tiny("maml")
+    agent.meta["log_std"].fill_(math.log(std))
     prior = agent.prior(torch.zeros(1, 1), agent.plan.replicas, Draws.of(0, EVALUATION, 1))
     shown = demonstration(0.5)
 
@@ -240,7 +243,8 @@ def test_maml_clones_what_it_is_shown() -> None:
     once, twice = (conditioned(agent, prior, demonstration(0.5, n)) for n in (1, 2))
     assert distance(twice) < distance(once) < distance(prior)
     assert not once.pending
-    # The slope of the log-likelihood is (a - mu) / std^2 along a bias of the last layer, and std 1.
+    assert torch.equal(once.weights["log_std"], prior.weights["log_std"])
+    # Half of a squared error has the slope mu - a along a bias of the last layer.
     bias = f"bias{agent.config.layers}"
     mean = policy(prior.weights, shown.steps.obs[None, :5])[0]
     wanted = prior.weights[bias].flatten() + agent.config.inner_rate * (0.5 - mean).mean((0, 1))

@@ -225,7 +225,8 @@ def test_inner_steps_shrink_by_the_decay_in_training_and_in_use():
     maml = agent(inner_rate=0.2, inner_decay=0.5)
     trial, _ = live(maml)
     rounds, inferred = rounds_in(maml, trial), beliefs(maml, trial)[-1]
-    assert [set(rates(maml.config, maml.meta, taken, rounds[0]).values()) for taken in range(3)
+    earned = rounds[0].earned
+    assert [set(rates(maml.config, maml.meta, taken, earned).values()) for taken in range(3)
             ] == [{0.2}, {0.1}, {0.05}]
     # In use, what two rounds lead to is what the outer step looks through.
     assert inferred.taken == len(rounds) == 2

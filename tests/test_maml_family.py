@@ -283,7 +283,7 @@ def test_a_round_that_earned_much_takes_the_step_that_is_learned_for_it():
     table[0, 8] = log(5) / 10  # the knot at 0
     lived = pulls(torch.zeros(2, 3), torch.zeros(2, 3))._replace(
         earned=torch.tensor([[0.0], [1.0]]))
-    found = rates(maml.config, maml.meta, 0, lived)["weight0"]
+    found = rates(maml.config, maml.meta, 0, lived.earned)["weight0"]
     assert isinstance(found, Tensor)
     assert torch.allclose(found[:, 0, 0], torch.tensor([1.0, 0.2]))
 
