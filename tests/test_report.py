@@ -299,11 +299,30 @@ def test_agents_are_compared_after_as_many_rollouts(tmp_path: Path) -> None:
     theirs = [entry("finetune", seed, [1.0] * 4, tmp_path) for seed in range(2)]
     assert compared(mine, theirs, "test", "return") is None  # it was judged after one alone
     text = table_of([*mine, *theirs], tmp_path)
-    assert "more for maml 3: they are compared where both have lived as much" in text
+    assert "(maml 3, fine-tuning 1): agents are compared where both have lived as much" in text
     assert "with --episodes 3, takes it as far" in text and "beats plain" not in text
     theirs = [entry("finetune", seed, [1.0] * 4, tmp_path, curves=longer) for seed in range(2)]
     assert compared(mine, theirs, "test", "return") == (4.0, 4.0)  # 7 after one, 3 after three
     assert compared(theirs, mine, "test", "return") == (-4.0, -4.0)
+
+
+def test_each_agent_is_held_against_the_fine_tuning_that_has_lived_as_much(tmp_path: Path) -> None:
+    def seeds(label: str, last: list[float], **more: Any) -> list[Entry]:
+        return [entry(label, seed, last, tmp_path, **more) for seed in range(2)]
+
+    bad, good = [0.0] * 4, [1.0] * 4
+    pearl, plain = seeds("pearl", good), seeds("finetune", bad)
+    maml = seeds("maml", bad, rollouts=3)
+    text = table_of([*pearl, *maml, *plain], tmp_path)
+    assert "pearl: better than plain fine-tuning here" in text and "maml: not compared" in text
+    earned = np.array([bad, bad, bad, good])
+    curves = {"return": earned, "success": earned}
+    longer = {"exploiting": curves, "exploring": curves, "adapting": curves}
+    further = seeds("finetune (3 episodes)", good, curves=longer)
+    text = table_of([*pearl, *maml, *plain, *further], tmp_path)
+    assert "does not beat plain fine-tuning here for maml" in text
+    assert "worse than finetune (3 episodes)" in text and "takes it as far" not in text
+    assert "No fine-tuned baseline" not in table_of([*maml, *further], tmp_path)
 
 
 def test_runs_with_other_settings_are_no_seeds_of_one_agent(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from metarl.cli.common import counted
 from metarl.report import paragraph
-from metarl.scoreboard import Entry, extent, rollouts
+from metarl.scoreboard import Entry, compared, extent, rollouts
 
 Agents = Mapping[str, Sequence[Entry]]
 Extent = tuple[int, int]  # episodes of exploration, and tasks
@@ -49,40 +49,65 @@ def lengths(agents: Agents) -> list[str]:
                       "compare.", "warn")]
 
 
-def budgets(agents: Agents) -> list[str]:
-    """A warning where fine-tuning was trained for fewer env steps than what it is held against."""
+def rivals(agents: Agents) -> list[str]:
+    """The fine-tuned baselines: the plain one first, then those judged after most episodes."""
+    def longest(name: str) -> int:
+        return max((j.episodes for e in agents[name] for j in e.judged.values()), default=0)
+
+    return sorted((name for name in agents if _kind(name) == RIVAL),
+                  key=lambda name: (name != RIVAL, -longest(name)))
+
+
+def gap(agents: Agents, name: str, quantity: str) -> tuple[str, tuple[float, float]] | None:
+    """The first of the rivals that has lived as much as an agent at some time, and the interval of
+    how far the agent lies above it then; None where there is none."""
+    for rival in rivals(agents):
+        found = compared(agents[name], agents[rival], "test", quantity)
+        if found is not None:
+            return rival, found
+    return None
+
+
+def budgets(agents: Agents, against: Mapping[str, str]) -> list[str]:
+    """A warning where fine-tuning was trained for fewer env steps than what it is held against, by
+    the agents' names."""
     steps = {name: float(np.mean([e.env_steps for e in each])) for name, each in agents.items()}
-    more = [name for name in agents if learns_to_learn(name)
-            and steps[name] > 1.1 * steps.get(RIVAL, np.inf)]
+    more = [name for name, rival in against.items() if steps[name] > 1.1 * steps[rival]]
     return [paragraph(f"The fine-tuned baseline had fewer env steps of training than "
                       f"{', '.join(more)}: the comparison is not a fair one.", "warn")] if more \
         else []
 
 
-def experience(agents: Agents) -> list[str]:
-    """A warning where an episode of a meta-agent consists of more rollouts than one of
-    fine-tuning."""
-    if RIVAL not in agents:
+def experience(agents: Agents, against: Mapping[str, str]) -> list[str]:
+    """A warning where an episode of a meta-agent consists of more rollouts than one of the
+    fine-tuning that it is held against, or of the first."""
+    known = rivals(agents)
+    many = {name: rollouts(each) for name, each in agents.items() if learns_to_learn(name)}
+    few = {name: rollouts(agents[against.get(name, known[0])]) for name in many if known}
+    told = {name: few[name] for name in few if many[name] > few[name]}
+    if not told:
         return []
-    few, told = rollouts(agents[RIVAL]), []
-    longest = 0
-    for name, each in agents.items():
-        if learns_to_learn(name) and (many := rollouts(each)) > few:
-            told.append(f"{name} {many}")
-            longest = max(longest, many * max(j.episodes for e in each for j in e.judged.values()))
+    lived = "; ".join(f"{name} {many[name]}, fine-tuning {n}" for name, n in told.items())
+    longest = {name: many[name] * max(j.episodes for e in agents[name] for j in e.judged.values())
+               for name in told if name not in against}
+    further = max((n // few[name] for name, n in longest.items()), default=0)
     return [paragraph(
-        f"An episode in a new task is {counted(few, 'rollout')} for fine-tuning, and more for "
-        f"{', '.join(told)}: they are compared where both have lived as much, if anywhere. metarl "
-        f"evaluate on the fine-tuned run, with --episodes {longest // few}, takes it as far.",
-        "warn")] if told else []
+        f"An episode in a new task consists of unlike numbers of rollouts ({lived}): agents are "
+        "compared where both have lived as much." + (
+            f" {', '.join(longest)} cannot be: metarl evaluate on the fine-tuned run, with "
+            f"--episodes {further}, takes it as far." if longest else ""), "warn")]
 
 
-def settled(agents: Agents, name: str) -> bool:
-    """Whether an agent and fine-tuning have more than one seed each: else nothing tells the luck of
-    a training from its method."""
-    return min(len(agents[name]), len(agents[RIVAL])) > 1
+def settled(agents: Agents, name: str, rival: str) -> bool:
+    """Whether an agent and a rival have more than one seed each: else nothing tells the luck of a
+    training from its method."""
+    return min(len(agents[name]), len(agents[rival])) > 1
 
 
 def learns_to_learn(name: str) -> bool:
     """Whether this is a meta-agent, by its name: neither a baseline nor told the task."""
-    return name.split(" ")[0] not in ("blind", RIVAL, "scratch", "oracle", "scripted")
+    return _kind(name) not in ("blind", RIVAL, "scratch", "oracle", "scripted")
+
+
+def _kind(label: str) -> str:
+    return label.split(" ")[0]

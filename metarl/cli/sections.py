@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from metarl.cli.doubts import (
     budgets,
     experience,
     extents_of,
+    gap,
     learns_to_learn,
     lengths,
+    rivals,
     settled,
     unequal,
     usual_extent,
@@ -29,7 +31,6 @@ from metarl.scoreboard import (
     Entry,
     band,
     bands,
-    compared,
     distances,
     learning,
     pooled,
@@ -39,6 +40,7 @@ from metarl.scoreboard import (
     values,
 )
 
+Gaps = Mapping[str, tuple[str, tuple[float, float]]]  # an agent's rival, and how far it lies above
 _BINS = 4  # of the distances of tasks out of distribution
 
 
@@ -76,6 +78,10 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
     met = all(entry.familiar for each in agents.values() for entry in each)
     which = "tasks, all of which training meets in this family" if met else \
         "tasks that it had never met"
+    known = rivals(agents)
+    gaps = {name: found for name in agents if name not in known
+            and (found := gap(agents, name, asked[0])) is not None}
+    against = {name: rival for name, (rival, _) in gaps.items() if learns_to_learn(name)}
     rows = []
     for name, each in agents.items():
         cells = [f'<span class="dot" style="background:{paint[name]}"></span>{html.escape(name)}',
@@ -85,7 +91,7 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
             for split in ("test", "ood"):
                 found = bands(each, split, "exploiting", q)
                 cells.append(_cell(found[-1], q, extents[name, split], usual) if found else "-")
-        rows.append([*cells, _verdict(name, each, agents, asked[0])])
+        rows.append([*cells, _verdict(name, agents, gaps, asked[0])])
     page.section(
         f"After {counted(usual[0], 'episode')} in a new task",
         paragraph(
@@ -98,20 +104,18 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
             "bootstrap over tasks; of success never narrower than that of as many independent "
             "tasks."),
         table(columns, rows, markup=True), *unequal(extents, usual), *lengths(agents),
-        *budgets(agents), *experience(agents), *_words(agents, asked[0]))
+        *budgets(agents, against), *experience(agents, against), *_words(agents, gaps))
 
 
-def _words(agents: Agents, quantity: str) -> list[str]:
+def _words(agents: Agents, gaps: Gaps) -> list[str]:
     """What the table comes to, said plainly."""
-    if RIVAL not in agents:
+    if not rivals(agents):
         return [paragraph("No fine-tuned baseline was run here, so nothing on this page shows that "
                           "meta-learning pays: add it with the agent finetune.", "note")]
-    found = {
-        name: gap for name, each in agents.items() if learns_to_learn(name)
-        and (gap := compared(each, agents[RIVAL], "test", quantity)) is not None
-    }
-    unsettled = [name for name in found if not settled(agents, name)]
-    losers = [name for name, (low, _) in found.items() if low <= 0]
+    found = {name: each for name, each in gaps.items() if learns_to_learn(name)}
+    apart = [name for name in agents if learns_to_learn(name) and name not in found]
+    unsettled = [name for name, (rival, _) in found.items() if not settled(agents, name, rival)]
+    losers = [name for name, (_, (low, _)) in found.items() if low <= 0]
     told = [paragraph(f"One seed, of {', '.join(unsettled)} or of fine-tuning, settles nothing: "
                       "intervals of differences speak of other tasks alone.", "note")
             ] if unsettled else []
@@ -119,22 +123,26 @@ def _words(agents: Agents, quantity: str) -> list[str]:
         return [*told, paragraph(f"Meta-learning does not beat plain fine-tuning here for "
                           f"{', '.join(losers)}: the interval of the difference does not lie above "
                           "zero.", "warn")]
-    return told or [paragraph("Every meta-agent beats plain fine-tuning here: the intervals of the "
-                              "differences lie above zero.")] if found else []
+    if told or not found:
+        return told
+    who = f"{', '.join(found)}: better than" if apart else "Every meta-agent beats"
+    rest = f" {', '.join(apart)}: not compared, as nothing has lived as much." if apart else ""
+    return [paragraph(f"{who} plain fine-tuning here: the intervals of the differences lie above "
+                      f"zero.{rest}")]
 
 
-def _verdict(name: str, each: Sequence[Entry], agents: Agents, quantity: str) -> str:
-    if name == RIVAL or RIVAL not in agents:
+def _verdict(name: str, agents: Agents, gaps: Gaps, quantity: str) -> str:
+    if name not in gaps:
         return "-"
-    gap = compared(each, agents[RIVAL], "test", quantity)
-    if gap is None:
-        return "-"
-    low, high = gap
+    rival, (low, high) = gaps[name]
     kind, word = ("better", "better") if low > 0 else ("worse", "worse") if high < 0 else (
         "", "no better")
-    if not settled(agents, name):
+    if not settled(agents, name, rival):
         kind, word = "", f"{word} in one seed"
-    return f'<span class="{kind}">{word}</span> <span class="range">{_span(gap, quantity)}</span>'
+    if rival != RIVAL:
+        word += f" than {html.escape(rival)}"
+    span = _span((low, high), quantity)
+    return f'<span class="{kind}">{word}</span> <span class="range">{span}</span>'
 
 
 def _shots(page: Page, agents: Agents, asked: Sequence[str]) -> None:
