@@ -48,8 +48,10 @@ _RL2_LEGS = {
 
 # Where dynamics vary, a transition's end tells of the task what its reward does not. And with that
 # end its reward is known, so that z learns of the task by predicting the end itself.
-_DYNAMIC = {"context_next_obs": True, "decode_states": True}
-_DYNAMICS = ("ant-terrain", "hopper-params", "walker-params", "walker-terrain")
+_DYNAMIC = {
+    "pearl": {"context_next_obs": True, "decode_states": True},
+    "varibad": {"decode_states": True},
+}
 
 # A gradient step for every few hundred env steps, as in the references.
 _ON_POLICY = {"tasks": 64, "replicas": 1, "minibatches": 16, "rate": 7e-4}
@@ -60,8 +62,6 @@ _CALM = {"std": 0.3, "entropy": 0.01}
 
 # (agent, family) -> {group: {field: value}}
 PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
-    **{("pearl", family): {"config": _DYNAMIC} for family in _DYNAMICS},
-    **{("varibad", family): {"config": {"decode_states": True}} for family in _DYNAMICS},
     ("pearl", "insert"): {
         # Of holes beyond the training range it finds 38 % with 100 train tasks and 300 k env steps,
         # 50 % with factors from where the robot is, 67 % with 400 train tasks as well (with these
@@ -88,7 +88,7 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("pearl", "walker-params"): {
         "options": {"steps": 1_200_000, "evaluate_every": 160_000},
-        "config": _DYNAMIC | {"latent": 5, "updates": 1300, "anneal": 195_000,
+        "config": _DYNAMIC["pearl"] | {"latent": 5, "updates": 1300, "anneal": 195_000,
                               "encoder_anneal": 39_000},
     },
     ("pearl", "cheetah-vel"): {
@@ -187,12 +187,16 @@ _SHARED = ("tasks", "episodes", "updates", "anneal", "hidden", "discount", "entr
 _ALONE = ("hidden", "discount", "entropy")  # those that matter without meta-training
 
 
-def preset(agent: str, family: str, described: int = 0) -> dict[str, dict[str, Any]]:
+def preset(
+    agent: str, family: str, described: int = 0, dynamic: bool = False
+) -> dict[str, dict[str, Any]]:
     """The settings of `options` (of training), `config` (of the agent) and `family` that replace
     defaults for this pair; empty groups where there are none. `described` is the horizon of a
-    family that files describe."""
+    family that files describe; `dynamic` says that the physics varies."""
     pearl = PRESETS.get(("pearl", family), _described(described) if described else {})
     found = pearl if agent == "pearl" else PRESETS.get((agent, family)) or _matched(agent, pearl)
+    if dynamic and not found.get("config"):
+        found = found | {"config": _DYNAMIC.get(agent, {})}
     return {"options": {}, "config": {}, "family": {}} | found
 
 

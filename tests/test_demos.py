@@ -326,6 +326,17 @@ def test_a_described_family_has_the_arms_settings_for_its_own_horizon() -> None:
     assert preset("maml", "two-joint", described=40)["config"] == {}
 
 
+def test_agents_that_must_see_the_dynamics_do_so_where_the_physics_varies() -> None:
+    def told(agent: str, family: str) -> dict[str, Any]:
+        return preset(agent, family, dynamic=True)["config"]
+
+    both = {"context_next_obs": True, "decode_states": True}
+    assert told("pearl", "mine:Mine") == told("pearl", "hopper-params") == both
+    assert told("varibad", "mine:Mine") == {"decode_states": True} and told("rl2", "a:B") == {}
+    assert "decode_states" not in told("pearl", "reach")  # a preset has the last word
+    assert preset("pearl", "mine:Mine")["config"] == {}
+
+
 def test_a_slip_in_a_number_that_may_be_left_out_is_told_plainly(trained: Run, say: Say) -> None:
     code, _, err = say("evaluate", trained.path, "--switch-every", "x")
     assert code == 2

@@ -157,7 +157,8 @@ def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     agent_class = api.agent_class(agent_name, plugins=[agent_name])
     given = _described(rest)
     choice = api.choose_family(next(iter(named), None), given.get("mjcf"), given.get("vary"))
-    start = preset(agent_name, choice.name, choice.cls.horizon if choice.files else 0)
+    dynamic = any(parameter.physics for parameter in choice.cls().parameters)
+    start = preset(agent_name, choice.name, choice.cls.horizon if choice.files else 0, dynamic)
     chosen = parse_groups(
         f"train {agent_name} {choice.words}",
         {"options": Options(**start["options"]), "trial": TrialOptions(),
