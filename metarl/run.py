@@ -152,8 +152,9 @@ class Writer:
     Raises UserError where another process holds the run, DamagedFile where its metrics are broken.
     """
 
-    def __init__(self, run: Run, step: int = 0) -> None:
-        """Go on after env step `step`: what was recorded beyond it is cut off."""
+    def __init__(self, run: Run, step: int = 0, judged: bool = True) -> None:
+        """Go on after env step `step`: what was recorded beyond it is cut off, and if the agent is
+        to be `judged` there yet, what that once led to."""
         self.run = run
         self._lock = (run.path / ".lock").open("a")
         try:
@@ -162,7 +163,7 @@ class Writer:
             self._lock.close()
             raise UserError(f"{run.path} is being written by another process") from None
         try:
-            _truncate(run.path / "metrics.jsonl", step)
+            _truncate(run.path / "metrics.jsonl", step, judged)
         except DamagedFile:
             self._lock.close()
             raise
@@ -297,10 +298,12 @@ def _complete_lines(file: Path) -> Iterable[tuple[dict[str, Any], int]]:
                               "line to go on without it")
 
 
-def _truncate(file: Path, step: int) -> None:
-    """Cut off the lines beyond env step `step`."""
+def _truncate(file: Path, step: int, judged: bool) -> None:
+    """Cut off the lines beyond env step `step`, and an evaluation there unless it is `judged`."""
     if file.exists():
-        kept = [end for line, end in _complete_lines(file) if line["env_steps"] <= step]
+        kept = [end for line, end in _complete_lines(file) if line["env_steps"] < step or (
+            line["env_steps"] == step
+            and (judged or not any(name.startswith("eval/") for name in line)))]
         os.truncate(file, kept[-1] if kept else 0)
 
 

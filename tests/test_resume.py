@@ -108,6 +108,25 @@ def test_an_evaluation_that_was_interrupted_comes_first_when_the_run_goes_on(
     assert learned(run) == whole and "eval/return_post" in whole[2]
 
 
+def test_an_evaluation_in_a_line_of_its_own_is_kept_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stopping(patch, 3 * 5 + 4)
+        assert main(train(tmp_path, ITERATIONS, "--evaluate-every", "45")) == 75
+    run = find("latest", tmp_path)
+    with monkeypatch.context() as patch:  # as a power cut after it leaves the run
+        patch.setattr("metarl.train._iterate", _cut_off)
+        assert main(["resume", str(run.path)]) != 0
+    assert main(["resume", str(run.path)]) == 0
+    judged = [line["env_steps"] for line in run.metrics() if "eval/return_post" in line]
+    assert judged[0] == 45 and judged.count(45) == 1
+
+
+def _cut_off(*given: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_run_can_be_interrupted_again_and_again(
     uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

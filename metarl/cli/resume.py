@@ -54,7 +54,9 @@ def resumed(found: Run, options: Options) -> tuple[Progress, Outcome | None]:
                 with Writer(found, progress.env_steps):
                     found.set_status("done", progress.env_steps)
             return progress, None
-        with Writer(found, progress.env_steps) as writer:  # from here on the run is ours to change
+        judged = progress.judged == progress.env_steps
+        # From here on the run is ours to change.
+        with Writer(found, progress.env_steps, judged) as writer:
             if steps != config["steps"]:
                 found.write_json("config.json", {**config, "steps": steps})
             with (found.path / "command.txt").open("a") as commands:
