@@ -6,7 +6,7 @@ after k = 0 ... K of them, one episode of its best, without noise, which teaches
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -109,8 +109,8 @@ def apart(
 
 
 class _Exploiting:
-    """An agent in the last episode that counts: what its end would teach comes too late, and may
-    be dear (a baseline would go on training)."""
+    """An agent in the last episode that counts: what an episode's end would teach comes too late,
+    and may be dear (a baseline would go on training). So it never hears of one."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -119,7 +119,9 @@ class _Exploiting:
         return getattr(self._agent, name)
 
     def infer(self, belief: Any, step: Steps) -> Any:
-        return belief if step.last.all() else self._agent.infer(belief, step)
+        if step.last.all():
+            return belief
+        return self._agent.infer(belief, replace(step, last=torch.zeros_like(step.last)))
 
 
 def _evaluation(trial: Trial, episodes: int) -> Evaluation:

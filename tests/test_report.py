@@ -70,7 +70,7 @@ def table_of(entries: list[Entry], path: Path) -> str:
 class Episodic(Line):
     """The line, where an episode pays 1 for every step before a row falls at its own time."""
 
-    def __init__(self, rows: int, falls: int) -> None:
+    def __init__(self, rows: int, falls: Any) -> None:
         super().__init__(rows)
         self.falls = falls
 
@@ -143,6 +143,9 @@ def test_episodes_that_end_early_count_the_first_and_end_with_the_budget() -> No
     # Before, at its best, it was told of the 2 steps that ended nothing.
     assert diary.ends[:2] == [False, False]
     assert diary.ends[2:7] == [False, True, False, True, True]
+    # Rows that fall at times of their own, after 2, 3 and 4 steps: of no end at its best.
+    _, diary = judge("pearl", episodes=1, worlds=Episodic(3, falls=torch.tensor([2, 3, 4])))
+    assert diary.ends == [False] * 4 + [False, True, True, True, True] + [False] * 4
 
 
 def test_only_maml_pools_what_its_rollouts_live() -> None:
