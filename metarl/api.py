@@ -20,7 +20,7 @@ from metarl.checkpoint import Checkpoint
 from metarl.curriculum import Curriculum
 from metarl.envs import FAMILIES, described
 from metarl.envs.expert import Expert
-from metarl.envs.family import Family, default_task, sample_tasks
+from metarl.envs.family import Family, Split, default_task, sample_tasks
 from metarl.envs.form import check_form
 from metarl.envs.mjcf import Files
 from metarl.envs.sim2real import Sim2Real, make_worlds
@@ -78,6 +78,13 @@ def build(
 def family_of(run: Run, plugins: Collection[str] = ()) -> Family:
     """The family of a run, with the run's options."""
     return build_family(run.config["family"], run.config["options"], plugins, run.files)
+
+
+def task_count(family: Family, config: Mapping[str, Any], split: Split) -> int:
+    """On how many tasks of a split a run of this configuration is judged if nobody says otherwise:
+    of those that it was trained on there may be fewer than others have."""
+    trained, held_out = config.get("train_tasks") or family.task_counts[0], family.task_counts[1]
+    return min(held_out, int(trained)) if split == "train" else held_out
 
 
 def switch_every(run: Run) -> int:

@@ -1,7 +1,7 @@
 """Studies: lists of jobs, each with a directory that says whether it is done.
 
     <root>/<family>/<label>/seed_<n>/
-        job.json        what it is, every default written out
+        job.json        what it is, every default and its preset written out
         .lock           held by the process that works on it, and by what that has started
         log.txt         what was said
         <family>/<agent>/<run>/      the run that it trained, with its evaluations
@@ -26,6 +26,7 @@ from typing import Any, Literal, TextIO
 from metarl.documents import read_json, write_json
 from metarl.errors import UserError, unknown
 from metarl.plugins import module_of
+from metarl.presets import preset
 from metarl.run import Run
 
 JOBS = Path("runs") / "studies"  # the root of all jobs, by default
@@ -94,7 +95,8 @@ def another(folder: Path, job: Job) -> str:
     """Why a directory is not this job's but that of another one so called; "" where it is not."""
     if not (folder / "job.json").exists():
         return ""
-    wanted, known = json.loads(json.dumps(asdict(job))), read_json(folder / "job.json")
+    wanted, known = json.loads(json.dumps(_described(job))), read_json(folder / "job.json")
+    known = {"preset": wanted["preset"]} | known  # those of before did not keep it
     other = sorted(name for name in wanted if wanted[name] != known.get(name))
     return "" if not other else (f"{folder} belongs to a job with other {' and '.join(other)}; "
                                  "give this one a label of its own, or another --root")
@@ -129,7 +131,11 @@ def describe(root: Path, job: Job) -> None:
     if reason := another(folder, job):
         raise UserError(reason)
     if not (folder / "job.json").exists():
-        write_json(folder / "job.json", asdict(job))
+        write_json(folder / "job.json", _described(job))
+
+
+def _described(job: Job) -> dict[str, Any]:
+    return asdict(job) | {"preset": preset(job.agent, job.family)}
 
 
 @contextmanager
@@ -153,7 +159,7 @@ def is_held(folder: Path) -> bool:
     """Whether a process works on the job of this directory."""
     try:
         with (folder / ".lock").open() as file:
-            return not _lock(file)
+            return not _lock(file, fcntl.LOCK_SH)  # who looks holds nobody else off
     except FileNotFoundError:
         return False
 
@@ -238,9 +244,9 @@ def _from_package(name: str) -> ModuleType:
         raise UserError(f"study {name!r} cannot be imported: {error}") from None
 
 
-def _lock(file: TextIO) -> bool:
+def _lock(file: TextIO, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -1,6 +1,7 @@
 """Studies: jobs are done once, by one process at a time, and go on where they stopped."""
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -16,15 +17,14 @@ from typing import TextIO
 import pytest
 from tiny import TINY
 
-from metarl import scores
+from metarl import presets, scores
 from metarl.__main__ import main
 from metarl.agents import AGENTS
-from metarl.cli import jobs, train
+from metarl.cli import train
 from metarl.cli.bench import Options
 from metarl.cli.bench import _file as scores_file
 from metarl.cli.jobs import Bench
 from metarl.errors import DamagedFile, UserError
-from metarl.run import Run
 from metarl.study import Job, claim, describe, grid, is_held, load, standing, studies, trained_run
 
 ROOT = Path(__file__).parents[1]
@@ -139,11 +139,43 @@ def test_a_job_whose_tasks_change_is_judged_as_it_was_trained(tmp_path: Path) ->
         ("adapting", "1"), ("adapting", "2")]
 
 
-def test_of_two_evaluations_that_on_most_tasks_counts(tmp_path: Path) -> None:
-    names = [f"test_step_000000000_k1_n{n}_s0.json" for n in (30, 100, 6)]
-    for name in names:
-        Run(tmp_path).write_json(f"evaluations/{name}", {})
-    assert jobs._evaluations(tmp_path, JOB, "test") == [tmp_path / "evaluations" / names[1]]
+def test_what_others_judged_a_job_on_does_not_count(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done / "jobs", tmp_path / "jobs")
+    folder = tmp_path / "jobs" / JOB.key
+    made = trained_run(folder)
+    assert made is not None
+    (folder / "done.json").unlink()
+    usual = next((made.path / "evaluations").iterdir())
+    assert usual.name == "test_step_000000045_k1_n30_s0.json"
+    usual.rename(usual.with_name("test_step_000000045_k1_n1_s0.json"))
+    shutil.copy(usual.with_name("test_step_000000045_k1_n1_s0.json"),
+                usual.with_name("test_step_000000045_k1_n100_s0.json"))
+    calls = Calls()
+    bench(tmp_path, calls).work([JOB])
+    assert calls.verbs == ["evaluate"] and usual.exists()
+
+
+def test_a_scripted_policy_that_is_interrupted_has_not_failed(tmp_path: Path) -> None:
+    job = Job("scripted", "reach", 0, episodes=1, splits=("test",), tasks=2)
+    stopped = replace(bench(tmp_path, Calls()), stop=lambda: (tmp_path / "jobs" / job.key).exists())
+    stopped.work([job])
+    assert standing(tmp_path / "jobs", job).condition == "waiting"
+
+
+def test_a_job_with_a_preset_of_before_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe(tmp_path, JOB)
+    monkeypatch.setitem(presets.PRESETS, ("pearl", "reach"), {"config": {"discount": 0.5}})
+    with pytest.raises(UserError, match="belongs to a job with other preset; give this one"):
+        describe(tmp_path, JOB)
+    assert standing(tmp_path, JOB).condition == "failed"
+
+
+def test_a_split_that_there_is_not_is_told_with_the_near_match(tmp_path: Path) -> None:
+    job = Job("scripted", "reach", 0, splits=("odd",))
+    bench(tmp_path, Calls()).work([job])
+    assert "unknown split 'odd'; did you mean ood?" in standing(tmp_path / "jobs", job).reason
 
 
 def test_a_job_is_judged_on_as_many_tasks_as_it_asks_for(tmp_path: Path) -> None:
@@ -298,6 +330,13 @@ def test_a_lock_is_held_until_its_process_and_what_that_started_are_gone(tmp_pat
             break
     with claim(tmp_path) as lock:
         assert lock is not None
+
+
+def test_two_who_look_at_once_do_not_take_each_other_for_a_holder(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    with (tmp_path / ".lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)  # as another does while it looks
+        assert not is_held(tmp_path)
 
 
 # Studies.

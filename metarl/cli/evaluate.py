@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from metarl.envs.family import Family, Split, sample_tasks
 from metarl.envs.sim2real import make_worlds
 from metarl.errors import UserError
 from metarl.evaluate import Apart, Evaluation, apart, evaluate
+from metarl.run import Run
 from metarl.statistics import interquartile_mean, interval
 from metarl.train import acting_threads
 
@@ -54,21 +55,16 @@ def run(argv: list[str]) -> int:
     options = parse("evaluate", Options, argv, _DESCRIPTION)
     found = api.find_run(options.run, options.runs)
     family, agent, at = api.trained(found, options.device, options.plugin, warn, options.strict)
-    count = family.task_counts[1] if options.tasks is None else options.tasks
-    if count < 1 or options.episodes < 1:
-        raise UserError("--tasks and --episodes must be at least 1")
-    if count > _MOST:
-        raise UserError(f"--tasks {count} is too many at once; at most {_MOST:,} are judged side "
-                        "by side")
-    if options.split == "ood" and not any(parameter.ood for parameter in family.parameters):
-        raise UserError(f"{family.name} has no tasks out of distribution; use --split test")
+    usual = api.task_count(family, found.config, options.split)
+    count = usual if options.tasks is None else options.tasks
+    _check(options, found, family, count)
     every = api.switch_every(found) if options.switch_every is None else options.switch_every
     api.check_switch(family, agent, every)
     if options.switch_every and options.switch_every >= options.episodes:
         raise UserError(f"--switch-every {options.switch_every} would never come in "
                         f"{options.episodes} episodes; ask for more --episodes")
     # What a task becomes does not depend on how many are judged, up to the family's own number.
-    pool = sample_tasks(family, options.split, max(count, family.task_counts[1]))
+    pool = sample_tasks(family, options.split, max(count, usual))
     tasks, switch = pool[:count], Switch(every, pool) if every else None
     worlds = make_worlds(family, count * agent.plan.replicas, api.sim2real(found.config))
     with acting_threads():
@@ -104,10 +100,25 @@ def run(argv: list[str]) -> int:
     return 0
 
 
+def _check(options: Options, found: Run, family: Family, count: int) -> None:
+    """Raises UserError where a run cannot be judged on so many tasks."""
+    if count < 1 or options.episodes < 1:
+        raise UserError("--tasks and --episodes must be at least 1")
+    if count > _MOST:
+        raise UserError(f"--tasks {count} is too many at once; at most {_MOST:,} are judged side "
+                        "by side")
+    trained = found.config.get("train_tasks") or family.task_counts[0]
+    if options.split == "train" and count > trained:
+        raise UserError(f"--tasks {count} is too many: {found.name} was trained on {trained}; "
+                        "others are in --split test")
+    if options.split == "ood" and not any(parameter.ood for parameter in family.parameters):
+        raise UserError(f"{family.name} has no tasks out of distribution; use --split test")
+
+
 def file_name(
-    split: str, step: int, episodes: int, tasks: int | Literal["*"], seed: int, every: int
+    split: str, step: int, episodes: int, tasks: int, seed: int, every: int
 ) -> str:
-    """What an evaluation's file is called; a pattern for any number of tasks where that is "*"."""
+    """What an evaluation's file is called."""
     switched = f"_switch{every}" if every else ""
     return f"{split}_step_{step:09d}_k{episodes}_n{tasks}_s{seed}{switched}.json"
 

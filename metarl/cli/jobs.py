@@ -12,9 +12,10 @@ from typing import TextIO
 from metarl import api, scores, study
 from metarl.cli.common import parse_groups, say
 from metarl.cli.evaluate import described, file_name
+from metarl.collect import Interrupted
 from metarl.envs import FAMILIES
 from metarl.envs.expert import Expert
-from metarl.envs.family import Split, sample_tasks
+from metarl.envs.family import SPLITS, Family, Split, sample_tasks
 from metarl.envs.worlds import Worlds
 from metarl.errors import UserError, unknown
 from metarl.evaluate import apart, evaluate
@@ -60,6 +61,8 @@ class Bench:
                 scores.append(self.scores, new)
                 Run(folder).write_json("done.json", {"time": utc(), "rows": new})
                 self.say(f"done {job.key}: {len(new)} rows of scores in {self.scores}")
+        except Interrupted:
+            return
         except UserError as error:
             self._fail(folder, str(error))
         except Exception as error:  # whatever it is, the other jobs go on
@@ -81,8 +84,9 @@ class Bench:
         """Evaluate the job's run on each split where that is not done yet."""
         made = trained_run(folder)
         assert made is not None
-        for split in _splits(job, made):
-            if not _evaluations(made.path, job, split):
+        family = api.family_of(made, _allowed(job)[1:])
+        for split in _splits(job, family):
+            if not _evaluation(made.path, job, family, split).exists():
                 words = ["evaluate", str(made.path), "--split", split, "--episodes",
                          str(job.episodes), "--device", self.device, *_allowed(job)]
                 words += ["--tasks", str(job.tasks)] if job.tasks else []
@@ -105,22 +109,16 @@ class Bench:
 
     def _judge_scripted(self, job: Job, folder: Path) -> bool:
         """Judge the family's scripted policy, here and now."""
-        if job.family not in FAMILIES:
-            raise unknown("family", job.family, FAMILIES)
-        family = parse_groups("bench", {"family": FAMILIES[job.family]()},
-                              list(job.flags), "")["family"]
-        splits: list[Split] = [s for s in ("train", "test", "ood") if s in job.splits]
-        for split in splits:
-            if split == "ood" and not any(p.ood for p in family.parameters):
-                continue
-            tasks = sample_tasks(family, split, job.tasks or family.task_counts[1])
+        family = _scripted_family(job)
+        for split in _splits(job, family):
+            tasks = sample_tasks(family, split, job.tasks or api.task_count(family, {}, split))
             worlds = Worlds(family, len(tasks))
             expert = Expert(worlds)
             with acting_threads():
                 result = evaluate(worlds, expert, tasks, job.episodes, 0, self.stop)
                 parts = apart(worlds, expert, tasks, job.episodes, 0, self.stop)
             Run(folder).write_json(
-                f"evaluations/{file_name(split, 0, job.episodes, len(tasks), 0, 0)}",
+                str(_evaluation(folder, job, family, split).relative_to(folder)),
                 {"run": str(folder), "checkpoint": 0, "switch_every": 0,
                  **described(family, expert, split, 0, tasks, result, parts)},
             )
@@ -138,7 +136,9 @@ class Bench:
             "command": shlex.join(this_command()),
         }
         where = made.path if made else folder
-        return [row for split in job.splits for file in _evaluations(where, job, split)
+        family = api.family_of(made, _allowed(job)[1:]) if made else _scripted_family(job)
+        files = [_evaluation(where, job, family, split) for split in _splits(job, family)]
+        return [row for file in files
                 for row in scores.rows(origin, Run(where).read_json(file.relative_to(where)))]
 
     def _fail(self, folder: Path, reason: str) -> None:
@@ -180,22 +180,31 @@ def _reason(log: Path, start: int, code: int) -> str:
     return said[-1] if said else f"exit code {code}; see {log}"
 
 
-def _splits(job: Job, made: Run) -> list[str]:
+def _scripted_family(job: Job) -> Family:
+    """The family of a job that trains nothing, with its options."""
+    if job.family not in FAMILIES:
+        raise unknown("family", job.family, FAMILIES)
+    return parse_groups("bench", {"family": FAMILIES[job.family]()}, list(job.flags), "")["family"]
+
+
+def _splits(job: Job, family: Family) -> list[Split]:
     """The splits to judge a job on: ood only where the family has any."""
-    has = any(p.ood for p in api.family_of(made, _allowed(job)[1:]).parameters)
-    return [split for split in job.splits if split != "ood" or has]
+    for name in job.splits:
+        if name not in SPLITS:
+            raise unknown("split", name, SPLITS)
+    return [split for split in SPLITS if split in job.splits
+            and (split != "ood" or any(p.ood for p in family.parameters))]
 
 
-def _evaluations(where: Path, job: Job, split: str) -> list[Path]:
-    """The evaluation of a job on a split, if there is one: a list of it. Tasks change in it if they
-    did in training; of several counts that on most tasks, as in metarl.scoreboard."""
-    steps, every = 0, 0
+def _evaluation(where: Path, job: Job, family: Family, split: Split) -> Path:
+    """The file of the evaluation of a job on a split, once there is one. Tasks change in it if they
+    did in training."""
+    steps, every, config = 0, 0, {}
     if (where / "status.json").exists():
         made = Run(where)
-        steps, every = made.status["step"], api.switch_every(made)
-    pattern = file_name(split, steps, job.episodes, job.tasks or "*", 0, every)
-    found = (where / "evaluations").glob(pattern)
-    return sorted(found, key=lambda file: int(file.name.split("_n")[1].split("_")[0]))[-1:]
+        steps, every, config = made.status["step"], api.switch_every(made), made.config
+    tasks = job.tasks or api.task_count(family, config, split)
+    return where / "evaluations" / file_name(split, steps, job.episodes, tasks, 0, every)
 
 
 def _allowed(job: Job) -> list[str]:
