@@ -28,6 +28,7 @@ _BECAME = {
     ("cheetah-dir", "pearl (2600 updates, 4 episodes)"): "pearl",
     ("push", "pearl (observations)"): "pearl",
     ("reach", "maml (every round)"): "maml",
+    ("cheetah-dir", "rl2 (96 M, noise kept)"): "rl2",
 }
 _NONE = 1000  # env steps: `scratch` has an episode of them, the least that makes a run
 _SHORT = "(H 100"  # in labels of runs whose episodes are half as long as their family's
