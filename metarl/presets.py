@@ -107,8 +107,10 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
                    "entropy": 0.5, "tasks": 10, "episodes": 4, "recent": 1},
     },
     ("pearl", "reach"): {
-        "options": {"steps": 345_000, "evaluate_every": 37_500},
-        "config": _ARM | {"discount": 0.9, "anneal": 39_100, "encoder_anneal": 16_300},
+        # Half as many env steps came to 97, 97 and 97 % once, and to 83, 90 and 83 % later on: a
+        # goal is known to about as much as the 2 cm that count.
+        "options": {"steps": 690_000, "evaluate_every": 75_000},
+        "config": _ARM | {"discount": 0.9, "anneal": 78_200, "encoder_anneal": 32_600},
     },
     # As ProMP's authors have it, 20 rollouts x 100 steps of a task for each outer step; but 10
     # tasks, not 40, as only two of them differ; noise of 0.15 of the torque range, not 0.1; and a

@@ -32,7 +32,8 @@ def test_another_demo_is_trained_beside_the_first(
     assert main(train(tmp_path / "runs", 1)) == 0
     showcase._trained(Options(out=tmp_path, steps=7, seed=3))
     assert said == [["pearl", "reach", "--runs", str(tmp_path / "runs"), "--seed", "3",
-                     "--steps", "7"]]
+                     "--steps", "7", "--config.anneal", "39100", "--config.encoder-anneal",
+                     "16300"]]
 
 
 def test_a_variant_is_told_with_its_units() -> None:

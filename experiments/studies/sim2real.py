@@ -9,14 +9,13 @@ of the policy's own.
 from metarl.study import grid
 
 _NOISE = ("--sim2real.noise", "0.0005", "--sim2real.speed-noise", "0.01", "--sim2real.history", "1")
-_LONG = (
-    "--steps", "690000", "--evaluate-every", "75000", "--config.anneal", "78200",
-    "--config.encoder-anneal", "32600", *_NOISE,
+_LATE = (
+    *_NOISE,
     "--sim2real.action-latency", "0", "20", "--sim2real.observation-latency", "0", "10",
 )
 _FLAWS = {
-    "fr3": _LONG,
-    "ur5e": _LONG,
+    "fr3": _LATE,
+    "ur5e": _LATE,
     "so101": (
         *_NOISE, "--sim2real.action-latency", "0", "40",
         "--sim2real.observation-latency", "0", "20", "--sim2real.backlash", "0", "0.005",
