@@ -200,6 +200,17 @@ def test_a_slip_about_a_run_is_answered_in_one_line(
     assert sorted(trained.path.rglob("*")) == before
 
 
+def test_of_train_tasks_those_alone_are_judged_that_it_was_trained_on(
+    tmp_path: Path, say: Say
+) -> None:
+    assert main(train(tmp_path, 1, "--train-tasks", "4")) == 0
+    words = ("evaluate", "latest", "--runs", tmp_path, "--episodes", "1", "--split", "train")
+    code, out, _ = say(*words)
+    assert code == 0 and "4 train tasks" in out
+    code, out, err = say(*words, "--tasks", "5")
+    assert (code, out) == (2, "") and "was trained on 4; others are in --split test" in err
+
+
 def test_what_a_run_cannot_keep_is_shown_all_the_same(
     trained: Run, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
