@@ -22,6 +22,7 @@ from metarl.agents.pearl import Pearl
 from metarl.cli.common import split_family
 from metarl.envs.family import parse_task
 from metarl.errors import DamagedFile, UserError
+from metarl.presets import preset
 from metarl.run import Run, find
 from metarl.video import Recorder, choose_backend
 
@@ -362,7 +363,8 @@ def test_training_says_at_once_where_its_last_iteration_ends(tmp_path: Path, say
     code, out, err = say(*words)
     assert code == 0
     assert "an iteration is 15 env steps: training ends after 30, not 20" in err.splitlines()[1]
-    assert "--evaluate-every 37,500 is beyond that" in err and "step 30/20 (100%)" in err
+    every = preset("pearl", "reach")["options"]["evaluate_every"]
+    assert f"--evaluate-every {every:,} is beyond that" in err and "step 30/20 (100%)" in err
     assert "return on validation tasks" in out and "success on validation tasks" in out
     err = say(*train(tmp_path, 2), "--evaluate-every", 15)[2]
     assert "an iteration is" not in err and "is beyond that" not in err
