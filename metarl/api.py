@@ -81,10 +81,14 @@ def family_of(run: Run, plugins: Collection[str] = ()) -> Family:
 
 
 def task_count(family: Family, config: Mapping[str, Any], split: Split) -> int:
-    """On how many tasks of a split a run of this configuration is judged if nobody says otherwise:
-    of those that it was trained on there may be fewer than others have."""
-    trained, held_out = config.get("train_tasks") or family.task_counts[0], family.task_counts[1]
-    return min(held_out, int(trained)) if split == "train" else held_out
+    """On how many tasks of a split a run is judged if nobody says otherwise."""
+    most = train_count(family, config) if split == "train" else family.task_counts[1]
+    return min(most, family.task_counts[1])
+
+
+def train_count(family: Family, config: Mapping[str, Any]) -> int:
+    """On how many tasks a run of this configuration is trained."""
+    return int(config.get("train_tasks") or family.task_counts[0])
 
 
 def switch_every(run: Run) -> int:
@@ -228,10 +232,10 @@ def known_names(group: str, own: Collection[str]) -> list[str]:
 def build_setting(family: Family, agent: Agent, config: Mapping[str, Any]) -> Setting:
     """Worlds and task sets to train this agent in this family with, as a run's configuration asks.
     The task sets do not depend on the seed, so that all runs of a family meet the same tasks."""
-    plan, (usual, held_out) = agent.plan, family.task_counts
+    plan, held_out = agent.plan, family.task_counts[1]
     flaws, trial = sim2real(config), config.get("trial", {})
     worlds = make_worlds(family, plan.tasks * plan.replicas, flaws)
-    tasks = sample_tasks(family, "train", config.get("train_tasks") or usual)
+    tasks = sample_tasks(family, "train", train_count(family, config))
     demonstrations = trial.get("demonstrations", 0.0)
     chosen = config.get("tasks", "uniform") == "curriculum"
     return Setting(

@@ -108,7 +108,7 @@ def test_an_evaluation_that_was_interrupted_comes_first_when_the_run_goes_on(
     assert learned(run) == whole and "eval/return_post" in whole[2]
 
 
-def test_an_evaluation_in_a_line_of_its_own_is_kept_at_once(
+def test_an_evaluation_is_logged_once_though_the_run_be_cut_off_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

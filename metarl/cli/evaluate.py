@@ -107,7 +107,7 @@ def _check(options: Options, found: Run, family: Family, count: int) -> None:
     if count > _MOST:
         raise UserError(f"--tasks {count} is too many at once; at most {_MOST:,} are judged side "
                         "by side")
-    trained = found.config.get("train_tasks") or family.task_counts[0]
+    trained = api.train_count(family, found.config)
     if options.split == "train" and count > trained:
         raise UserError(f"--tasks {count} is too many: {found.name} was trained on {trained}; "
                         "others are in --split test")
