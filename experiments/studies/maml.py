@@ -8,8 +8,9 @@ an iteration has 10 in place of the literature's 40, and what else the preset sa
 10 tasks)` has but these, and ends after 24 M env steps. On arms `maml` is CAVIA with PPO and a
 teacher. In `every round` what each of three inner steps leads to counts, and what a round earned
 says how long its step is, as on `reach` anyhow; in `last round` what the last of five leads to, as
-elsewhere anyhow; `alone` is that without a teacher. Under `plain`, MAML and its relatives have
-settings of their own. `finetune (60 episodes)` explores for as many as three of MAML's rounds.
+elsewhere anyhow; in `last of three` that of three; `alone` is the former without a teacher. Under
+`plain`, MAML and its relatives have settings of their own. `finetune (60 episodes)` explores for as
+many as three of MAML's rounds.
 """
 
 from metarl.study import Job, grid
@@ -39,10 +40,12 @@ _EVERY_ROUND = ("--config.every-round", "--config.learned-sizes", "--config.inne
                 "--config.tasks", "30")
 _LAST_ROUND = ("--config.no-every-round", "--config.no-learned-sizes", "--config.inner-steps", "5",
                "--config.tasks", "20")
+_LAST_OF_THREE = ("--config.no-every-round", "--config.no-learned-sizes", "--config.inner-steps",
+                  "3", "--config.tasks", "30")
 # Without a teacher noise must find what it would have shown.
 _ALONE = (*_LAST_ROUND, "--config.taught", "0", "--config.std", "0.5")
 _ROUNDS = {"maml (every round)": _EVERY_ROUND, "maml (last round)": _LAST_ROUND,
-           "maml (alone)": _ALONE}
+           "maml (last of three)": _LAST_OF_THREE, "maml (alone)": _ALONE}
 _ARMS, _CHEETAHS = ["reach", "push", "insert"], ["cheetah-dir", "cheetah-vel"]
 
 
