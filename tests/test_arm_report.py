@@ -255,6 +255,17 @@ def test_a_figure_has_a_panel_for_each_joint_and_no_age_where_time_is_virtual(
     plt.close(figure)
 
 
+def test_no_two_policies_of_a_page_have_the_same_colour(session: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure = figures.returns(read(session / "log.mcap"))
+    seen = {line.get_label(): line.get_color() for ax in figure.axes for line in ax.lines
+            if not line.get_label().startswith("_")}
+    assert {"this policy", "base", "adapted"} <= set(seen)
+    assert len(set(seen.values())) == len(seen)
+    plt.close(figure)
+
+
 def test_logs_stand_beside_one_another(tmp_path: Path) -> None:
     logs = [tmp_path / "a.mcap", tmp_path / "b.mcap"]
     for path in logs:
@@ -294,6 +305,8 @@ def test_a_log_that_lacks_its_middle_was_not_cut_off(session: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(("make", "code", "line"), [
     (lambda path: path.write_bytes(b""), 3, "no MCAP log"),
+    (lambda path: path.write_bytes(b"\x89MCAP0\r\n\x01"), 3, "cut off before anything was kept"),
+    (lambda path: path.mkdir(), 2, "is a folder, not a log"),
     (lambda path: path.write_bytes(b"a page, not a log " * 20), 3, "no MCAP log"),
     (lambda path: None, 2, "cannot read"),
     (lambda path: written(path, lambda log: log("abort", {"t": 1.0})), 3, "makes no sense"),

@@ -1,6 +1,7 @@
 """`metarl robot`: what it says, what it keeps, and that nothing moves without a word."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from metarl.robot.limits import Limits
 from metarl.robot.link import Phase
 from metarl.robot.log import Recorder, messages, summary
 from metarl.robot.preflight import look, look_at_delays, refuse_failures
+from metarl.robot.registry import make_arm
 from metarl.robot.session import ACTIVE, ADAPTED, CARD, Plan, demote, in_charge
 from metarl.robot.worlds import Authority, NeedsHuman
 from metarl.testing.body import Body
@@ -123,6 +125,20 @@ def test_a_session_s_task_comes_before_the_one_that_its_policy_was_adapted_to(
     assert named_task(chosen.family, chosen.task[0])["goal_y"] == 0.25
 
 
+def test_an_interrupted_session_has_no_policy_to_run_and_its_folder_is_no_log(
+    session: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (ACTIVE, "log.mcap"):  # the card is written at the end
+        (tmp_path / name).write_bytes((session / name).read_bytes())
+    for words, line in (
+        (("run", tmp_path), "is a session that was interrupted before its end"),
+        (("log", tmp_path), f"is a folder, not a log; its log is {tmp_path / 'log.mcap'}"),
+        (("run", POLICY, "--stage", "replay", "--replay", tmp_path), "is a folder, not a log"),
+    ):
+        code, out, err = robot(capsys, *words)
+        assert code == 2 and out == "" and line in err and err.count("\n") == 1
+
+
 def test_a_log_that_was_cut_off_tells_what_it_has(
     session: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,6 +226,22 @@ def test_a_twin_goes_on_by_itself_and_an_arm_does_not() -> None:
 def test_options_of_an_adapter_are_numbers_truths_or_words() -> None:
     assert words_to_options(["payload=1.5", "gripper=true", "port=/dev/ttyUSB0"]) == {
         "payload": 1.5, "gripper": True, "port": "/dev/ttyUSB0"}
+    assert words_to_options(["fault=nan"]) == {"fault": "nan"}  # a fault of the twin, no number
+
+
+@pytest.mark.parametrize(("word", "line"), [
+    ("noise=nan", "option noise of arm twin is 'nan'; give a number, as in noise=0"),
+    ("noise=inf", "noise of the twin is inf; give a number of at least 0"),
+    ("delay=-1", "delay of the twin is -1; give a number of at least 0"),
+    ("fault=lots", "unknown fault 'lots'; did you mean lost?"),
+    ("seed=1", ""),
+])
+def test_a_twin_is_made_of_nothing_that_no_arm_could_be(word: str, line: str) -> None:
+    if not line:
+        make_arm("twin", words_to_options([word]))
+        return
+    with pytest.raises(UserError, match=re.escape(line)):
+        make_arm("twin", words_to_options([word]))
 
 
 def test_each_stage_has_more_authority_than_the_one_before() -> None:

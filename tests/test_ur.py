@@ -1,7 +1,9 @@
 """The UR5e's driver against an emulated controller: ur_rtde and our driver, as shipped."""
 
 import dataclasses
+import json
 import math
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -233,3 +235,21 @@ def test_a_missing_extra_is_one_line(arm: Ur5e, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "rtde_receive", None)
     with pytest.raises(Unsupported, match=r"pip install 'metarl\[ur\]'"):
         arm.connect()
+
+
+@pytest.mark.parametrize("module", ["rtde", "servo_bus"])
+def test_a_double_that_nobody_talks_to_serves_until_it_is_stopped(module: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", f"metarl.testing.{module}"], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as double:
+        assert double.stdout is not None and json.loads(double.stdout.readline())
+        with pytest.raises(subprocess.TimeoutExpired):
+            double.wait(0.5)
+        double.kill()
+
+
+def test_a_slip_of_the_person_at_a_double_does_not_end_it(controller: Ur) -> None:
+    assert controller._process.stdin is not None
+    controller._process.stdin.write("\nwhat\n[1]\n")
+    assert controller.ask(account=1)

@@ -6,7 +6,7 @@ from metarl.cli.common import parse, print_json, show, table
 from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, numbers, refuse_arm
 from metarl.envs.arms import ARMS
 from metarl.errors import UserError, unknown
-from metarl.robot.identify import PARAMETERS, Fit, Motion, excite, fit
+from metarl.robot.identify import FITTED, PARAMETERS, Fit, Motion, excite, fit
 from metarl.robot.log import Recorder
 from metarl.robot.worlds import Authority
 from metarl.testing.body import Body, Flaws
@@ -49,6 +49,7 @@ def run_identify(argv: list[str]) -> int:
                 model, motion = arm.link.spec.model, excite(arm.link, arm.worlds.clock,
                                                             options.seconds)
         found = fit(model, motion)
+        _refuse(found)  # before it is kept: a report of this folder would tell of it
         place = found.place(chosen.family)
         log("identified", {**found.as_dict(), "place": place})
     if options.json:
@@ -69,10 +70,21 @@ def _rehearsed(chosen: Chosen, options: Options) -> tuple[str, Motion]:
     return arms[0].name, excite(link, link, options.seconds)
 
 
+def _refuse(found: Fit) -> None:
+    """Raise UserError where the fitted model is further from the arm than the nominal one."""
+    if not found.helped:
+        raise UserError(
+            f"the fit did not help: measured and simulated angles differ by {1e3 * found.after:.2f}"
+            f" mrad (rms) with the fitted model and by {1e3 * found.before:.2f} with the family's "
+            "own, so that no parameters are told or kept; see that the arm is the one that the "
+            "policy was trained for and touches nothing, and identify it anew, or for longer "
+            "(--seconds)")
+
+
 def _report(found: Fit, place: dict[str, str], chosen: Chosen) -> None:
     shown = table("parameter", "fitted", "± 95 %", "unit", f"in {chosen.family.name}'s training")
     for name, value in found.values.items():
-        shown.add_row(name, f"{value:.3g}", f"{found.spread[name]:.2g}", PARAMETERS[name][0],
+        shown.add_row(name, f"{value:.3g}", f"{found.spread[name]:.2g}", FITTED[name][0],
                       place.get(name, "-"))
     show(shown)
     show(f"measured and simulated angles differ by {1e3 * found.before:.2f} mrad (rms) before the "

@@ -1,6 +1,7 @@
 """What the verbs of `metarl robot` share: options, the way to the arm, and the person beside it."""
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -250,9 +251,10 @@ def words_to_options(words: Sequence[str]) -> dict[str, Option]:
             found[name] = text.lower() == "true"
             continue
         try:
-            found[name] = float(text)
+            value = float(text)
         except ValueError:
-            found[name] = text
+            value = math.nan
+        found[name] = text if math.isnan(value) else value  # `nan` is no number, but a twin's fault
     return found
 
 

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from metarl.cli.common import number, parse, print_json, say, show, table
+from metarl.cli.common import parse, print_json, say, show, table
 from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, opening, refuse_arm
+from metarl.display import number
 from metarl.errors import UserError
 from metarl.evaluate import EVALUATION
 from metarl.randomness import Draws
@@ -57,7 +58,7 @@ def run_run(argv: list[str]) -> int:
         raise UserError("--stage replay and --replay FILE go together")
     if options.stage in ("replay", "twin"):
         refuse_arm(options, f"--stage {options.stage}")
-    if options.replay is not None and not options.replay.is_file():
+    if options.replay is not None and not options.replay.exists():
         raise UserError(f"there is no log {options.replay}")
     chosen = choose(options)
     if options.replay is not None:

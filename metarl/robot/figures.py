@@ -10,6 +10,7 @@ from metarl.robot.diary import HARMLESS, Diary, Episode, Series
 
 REQUESTED, APPLIED, MEASURED = "#9aa5b1", "#3b7dd8", "#e08a1e"
 BASE, ADAPTED, WRONG = "#8d96a0", "#3b7dd8", "#d1495b"
+LIVING = "#2a9d6e"  # the policy that adapts or runs, which is neither of these two
 _JOINTS = ("#3b7dd8", "#e08a1e", "#2a9d6e", "#9a5fd0", "#d1495b", "#17a2b0", "#8a6d3b")
 _POINTS = 300  # of a line
 
@@ -34,8 +35,8 @@ def returns(diary: Diary) -> Any:
 
 def _sequence(ax: Any, episodes: Sequence[Episode]) -> None:
     numbers = np.arange(1, len(episodes) + 1)
-    ax.plot(numbers, [e.outcome["return"] for e in episodes], color=ADAPTED, lw=1.4)
-    _dots(ax, numbers, episodes, ADAPTED, "this policy")
+    ax.plot(numbers, [e.outcome["return"] for e in episodes], color=LIVING, lw=1.4)
+    _dots(ax, numbers, episodes, LIVING, "this policy")
     ax.set_xlabel("episode")
 
 

@@ -111,10 +111,17 @@ def messages(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 for _, channel, message in reader.iter_messages(log_time_order=False):
                     yield channel.topic, json.loads(message.data)
             except (EndOfFile, struct.error):
+                if path.stat().st_size < _LEAST:
+                    raise DamagedFile(f"{path} is no MCAP log, or one that was cut off before "
+                                      "anything was kept in it") from None
                 if file.tell() < _LEAST or is_whole(path):
                     raise DamagedFile(f"{path} is no MCAP log, or a damaged one") from None
             except (McapError, ZstdError, ValueError, OverflowError, MemoryError) as error:
                 raise DamagedFile(f"{path} is no MCAP log, or a damaged one: {error}") from None
+    except IsADirectoryError:
+        inside = next(iter(sorted(path.glob("*.mcap"))), None)
+        told = f"; its log is {inside}" if inside else ", and holds none; name a session's log.mcap"
+        raise UserError(f"{path} is a folder, not a log{told}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 

@@ -56,12 +56,25 @@ def make_arm(name: str, options: Mapping[str, Option]) -> ArmAdapter:
     for option in options:
         if option not in named and not any(about.kind is about.VAR_KEYWORD for about in found):
             raise unknown(f"option of arm {name}", option, named)
+    for option, value in options.items():
+        about = named.get(option)
+        if about is not None and _is_number(about.default) and not _is_number(value):
+            raise UserError(f"option {option} of arm {name} is {value!r}; give a number, as in "
+                            f"{option}={about.default:g}")
+    # Numbers come as floats from a command line.
+    whole = {option: int(value) for option, value in options.items()
+             if option in named and type(named[option].default) is int
+             and isinstance(value, float) and value.is_integer()}
     missing = [f"{option}=..." for option, about in named.items()
                if about.default is about.empty and option not in options]
     if missing:
         raise UserError(f"arm {name} needs --option {' '.join(missing)}; "
                         f"python -m pydoc {made.__module__} says what they are")
     try:
-        return made(**options)
+        return made(**{**options, **whole})
     except TypeError as error:
         raise UserError(f"arm {name}: {error}") from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

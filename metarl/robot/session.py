@@ -32,7 +32,7 @@ from metarl.robot.gate import Finding, Pair, Verdict, verify, wins_needed
 from metarl.robot.rollout import Hands, Rollout, digest, prior, usable
 from metarl.robot.worlds import ArmWorlds, Log
 
-CARD, ACTIVE, ADAPTED = "card.json", "active.json", "adapted"
+CARD, ACTIVE, ADAPTED, LOG = "card.json", "active.json", "adapted", "log.mcap"
 _ADAPTING = EVALUATION + 1  # iteration that keys the draws
 _REHEARSED = "one rehearsal, on twins, in one task; nothing of an arm, and no rate of success"
 _SCOPE = "one session, on one arm, in one task, with an operator beside it; no rate of success"
@@ -181,7 +181,12 @@ def demote(folder: Path, reason: str) -> None:
 
 def in_charge(folder: Path) -> tuple[Path, str, list[float]]:
     """The path of the policy that a session's folder puts in charge, `base` or `adapted`, and the
-    numbers (D,) of the task that it was a session in. Raises DamagedFile."""
+    numbers (D,) of the task that it was a session in. Raises DamagedFile, or UserError where the
+    session was interrupted: then no policy has come of it."""
+    if not (folder / CARD).exists():
+        raise UserError(f"{folder} is a session that was interrupted before its end: it kept no "
+                        "policy; name the one that it began with, as metarl robot log "
+                        f"{folder / LOG} tells it, or adapt anew with metarl robot adapt")
     try:
         active = json.loads((folder / ACTIVE).read_text())["active"]
         card = json.loads((folder / CARD).read_text())

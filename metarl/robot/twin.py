@@ -29,12 +29,18 @@ from metarl.robot.arm import (
     needs_ack,
 )
 from metarl.robot.specs import spec_of
-from metarl.testing.body import Body, Flaws
+from metarl.testing.body import TIMESTEP, Body, Flaws, check_amount
 
 _SAMPLE = 0.004  # s, between the states that it tells
 _STALL = 0.19  # s, of a late reply
 _Sample = tuple[int, float, Vector, Vector, Vector]  # number, monotonic s, q, dq, tau
 FAULTS = ("late", "lost", "duplicated", "reordered", "corrupt", "frozen", "nan", "overload")
+
+
+def check_fault(name: str) -> None:
+    """Raise UserError for a fault that no wire has."""
+    if name not in FAULTS:
+        raise unknown("fault", str(name), FAULTS)
 
 
 class Twin(ArmAdapter):
@@ -53,6 +59,10 @@ class Twin(ArmAdapter):
         names: dict[str, ArmName] = {name: name for name in ARMS}
         if arm not in names:
             raise unknown("arm of the twin", arm, names)
+        if fault:
+            check_fault(fault)
+        for flaw, seconds in (("latency", latency), ("delay", delay), ("fault_at", fault_at)):
+            check_amount(flaw, seconds)
         name = names[arm]
         self.spec = spec_of(name, modes=frozenset({Mode.JOINT_POSITION}), rate_hz=(10.0, 500.0),
                             watchdog="device", senses=frozenset({"q", "dq", "tau"}))
@@ -175,13 +185,19 @@ class Twin(ArmAdapter):
             self._mode = ArmMode.STOPPED
             self._faults = (Fault("watchdog", "no command came in time"),)
         while self._lived + _SAMPLE <= now:
-            self._lived += _SAMPLE
-            while self._queue and self._queue[0][0] <= self._lived:
-                self._body.aim(self._queue.popleft()[1])
-            if not self._resting:
-                self._body.advance(_SAMPLE)
+            for _ in range(round(_SAMPLE / TIMESTEP)):
+                self._step()
             self._samples.append((self._count, self._lived, *self._body.measure()))
             self._count += 1
+
+    def _step(self) -> None:
+        # A target acts from that step on which begins nearest to when it came: from the beginning
+        # of a sample that it came in, it would act before it was sent.
+        while self._queue and self._queue[0][0] <= self._lived + TIMESTEP / 2:
+            self._body.aim(self._queue.popleft()[1])
+        if not self._resting:
+            self._body.advance(TIMESTEP)
+        self._lived += TIMESTEP
 
     def _stop(self) -> None:
         """Carry the pose that it has."""
@@ -201,8 +217,8 @@ class Twin(ArmAdapter):
 
     def inject(self, fault: str) -> None:
         """Let its wire, or itself, fail from now on in one of FAULTS; "" heals the wire."""
-        if fault and fault not in FAULTS:
-            raise unknown("fault", fault, FAULTS)
+        if fault:
+            check_fault(fault)
         if fault == self._fault:
             return
         self._fault, self._fault_since = fault, time.monotonic()

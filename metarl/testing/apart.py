@@ -1,6 +1,7 @@
 """A double in a process of its own, whose physics no lock of this process's can stop.
 
-Started by hand, it serves until its input ends, and says how to reach it:
+Started by hand, it serves until its input ends, or, where that is closed or /dev/null, until it is
+stopped; and says how to reach it:
 
     python -m metarl.testing.servo_bus --payload 0.1      an SO-101 on a pseudo-terminal
     python -m metarl.testing.rtde --payload 1             a UR5e's controller
@@ -9,8 +10,10 @@ Started by hand, it serves until its input ends, and says how to reach it:
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -55,12 +58,37 @@ def announce(arm: str, options: dict[str, Option]) -> None:
         return
     words = " ".join(f"{name}={json.dumps(value) if isinstance(value, bool) else value}"
                      for name, value in options.items())
-    print(f"until Ctrl-D:  --arm {arm} --option {words}", flush=True)
+    end = "Ctrl-D" if is_told() else "Ctrl-C"
+    print(f"until {end}:  --arm {arm} --option {words}", flush=True)
 
 
 def listen(answer: Callable[[Told], Any]) -> None:
     """Answer what is told, line by line, until the input ends."""
     with contextlib.suppress(KeyboardInterrupt):
+        if not is_told():
+            threading.Event().wait()
         for line in sys.stdin:
-            if line.strip():
-                print(json.dumps(answer(json.loads(line))), flush=True)
+            if (said := understood(line)) is not None:
+                print(json.dumps(answer(said)), flush=True)
+
+
+def understood(line: str | bytes) -> Told | None:
+    """What a line says; None for an empty one, and for one that is no JSON object, of which the
+    person who wrote it is told."""
+    if not line.strip():
+        return None
+    try:
+        said = json.loads(line)
+    except ValueError:
+        said = None
+    if isinstance(said, dict):
+        return said
+    print(f"{line!r:.60} is no JSON object", file=sys.stderr)
+    return None
+
+
+def is_told() -> bool:
+    """Whether somebody may say something, and end it by ending that. In the background of a shell
+    script nobody does: the input is /dev/null, whose end is no word to stop."""
+    return sys.stdin is not None and not os.path.samestat(
+        os.fstat(sys.stdin.fileno()), os.stat(os.devnull))

@@ -4,7 +4,8 @@ It is the training family's arm with what training does not have: payload, frict
 between motor and link.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import mujoco
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from metarl.envs.arm_model import arm_spec
 from metarl.envs.arms import ARMS, ArmName
+from metarl.errors import UserError
 from metarl.robot.arm import Vector
 
 TIMESTEP = 0.002  # s
@@ -28,6 +30,16 @@ class Flaws:
     friction: float = 0.0  # N m, dry, at every joint
     backlash: float = 0.0  # rad, that a measured joint lags behind where it turns round
     noise: float = 0.0  # rad, standard deviation of measured angles
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_amount(field.name, getattr(self, field.name))
+
+
+def check_amount(name: str, value: float) -> None:
+    """Raise UserError for what an arm cannot have that much of."""
+    if not 0 <= value < math.inf:
+        raise UserError(f"{name} of the twin is {value:g}; give a number of at least 0")
 
 
 FLAWLESS = Flaws()

@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 
 from metarl.robot.clock import hurry
-from metarl.testing.apart import Apart, announce
+from metarl.testing.apart import Apart, Told, announce, is_told, understood
 from metarl.testing.body import FLAWLESS, Body, Flaws
 from metarl.testing.controller import TICK, Controller
 from metarl.testing.live import HASTE
@@ -85,20 +85,21 @@ class Client:
 
 
 class Server:
-    """The three ports, and the standard input, in one loop."""
+    """The three ports, and the standard input if anybody is there, in one loop."""
 
     def __init__(self, fresh: Callable[[], Controller], host: str) -> None:
         self._fresh, self._controller = fresh, fresh()
-        self._select = selectors.DefaultSelector()
+        self._select = selectors.PollSelector()  # a file may be the input: epoll takes none
         self._trouble, self._since = "", 0.0
         self._sent = self._kept = b""  # the last data, and what comes after its successor
         self._clients: list[Client] = []
-        self._ending = False
+        self._ending, self._begun = False, b""  # of a line that is told
         for port, serve in ((RTDE, self._rtde), (DASHBOARD, self._dashboard),
                             (SCRIPT, self._script)):
             listener = socket.create_server((host, port))
             self._watch(listener, lambda it, serve=serve: serve(it.accept()[0]))
-        self._watch(sys.stdin.buffer, lambda _: self._told())
+        if is_told():
+            self._watch(sys.stdin.buffer, lambda _: self._told())
 
     def run(self) -> None:
         """Serve until the standard input ends."""
@@ -114,22 +115,27 @@ class Server:
         self._select.register(file, selectors.EVENT_READ, act)
 
     def _told(self) -> None:
-        line = sys.stdin.buffer.readline()
-        self._ending = not line
-        if line:
-            said = json.loads(line)
-            if "registers" in said:  # another day
-                self._controller = self._fresh()
-                self._controller.registers |= said["registers"]
-            if "trouble" in said:
-                self._trouble, self._since = said["trouble"], time.monotonic()
-                if self._trouble == "overload":
-                    self._controller.protective_stop()
-            report = self._controller.report() | {"written": self._controller.written}
-            if "account" in said:
-                report = self._controller.witness.account()
-            answer = {name: np.asarray(value).tolist() for name, value in report.items()}
-            print(json.dumps(answer), flush=True)
+        # Not by `readline`, which would keep the lines after the first where no poll sees them.
+        data = os.read(sys.stdin.fileno(), 65536)
+        self._ending = not data
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        for line in lines:
+            if (said := understood(line)) is not None:
+                self._obey(said)
+
+    def _obey(self, said: Told) -> None:
+        if "registers" in said:  # another day
+            self._controller = self._fresh()
+            self._controller.registers |= said["registers"]
+        if "trouble" in said:
+            self._trouble, self._since = said["trouble"], time.monotonic()
+            if self._trouble == "overload":
+                self._controller.protective_stop()
+        report = self._controller.report() | {"written": self._controller.written}
+        if "account" in said:
+            report = self._controller.witness.account()
+        answer = {name: np.asarray(value).tolist() for name, value in report.items()}
+        print(json.dumps(answer), flush=True)
 
     def _script(self, peer: socket.socket) -> None:
         text = bytearray()
