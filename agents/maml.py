@@ -229,8 +229,8 @@ def _check(config: Config) -> None:
     if min(config.inner_steps, config.epochs, config.rollouts, config.tasks) < 1:
         raise UserError("tasks, rollouts, inner_steps and epochs must be at least 1")
     if not 1 <= config.minibatches <= config.tasks:
-        raise UserError(f"minibatches {config.minibatches} must be from 1 to the number of tasks, "
-                        f"{config.tasks}")
+        raise UserError(f"--config.minibatches {config.minibatches} makes no sense; give a number "
+                        f"from 1 to that of --config.tasks, {config.tasks}")
     if (config.taught or config.every_round) and config.outer not in ("ppo", "promp"):
         raise UserError(f"the outer step {config.outer} neither imitates a teacher nor counts "
                         "every round: --config.taught 0 --config.no-every-round, or choose ppo")

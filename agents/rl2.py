@@ -104,7 +104,8 @@ class Rl2(Stateful):
         if c.memory == "gru":
             return GruMemory(inputs, c.embedding, c.state, rng)
         if c.state % c.heads:
-            raise UserError(f"state {c.state} does not divide into {c.heads} heads")
+            raise UserError(f"--config.state {c.state} does not divide into --config.heads "
+                            f"{c.heads}; give a multiple of that")
         return TransformerMemory(inputs, c.state, c.attention_layers, c.heads, rng)
 
     # Acting.

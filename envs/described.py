@@ -5,12 +5,12 @@ MJCF is judged by `metarl.envs.mjcf`, and the YAML holds no code.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import mujoco
 import numpy as np
 
 from metarl.envs import mjcf
@@ -19,6 +19,7 @@ from metarl.envs.description import Description, understand
 from metarl.envs.document import LARGEST, parse
 from metarl.envs.family import Family, Frame, Random, Start
 from metarl.envs.mjcf import MODEL, Files
+from metarl.envs.physics import mujoco
 from metarl.envs.terms import Distance
 from metarl.errors import UserError
 
@@ -111,8 +112,14 @@ def read(model: Path, vary: Path) -> type[Described]:
     Raises UserError in one line, with the file and the key, for anything that is wrong.
     """
     files = {**mjcf.load(model), VARY: mjcf.read(vary, LARGEST)}
-    plain = re.sub(r"[^a-z0-9_-]+", "-", model.stem.lower()).strip("-_")[:64] or "described"
-    return _make(files, plain, str(vary))
+    return _make(files, _plain(model.stem), str(vary))
+
+
+def _plain(stem: str) -> str:
+    """A family's name out of a file's: letters without their accents, hyphens for what is left."""
+    letters = unicodedata.normalize("NFKD", stem.casefold())  # an umlaut becomes two characters
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return re.sub(r"[^a-z0-9_-]+", "-", bare).strip("-_")[:64] or "described"
 
 
 def family_class(files: Files, name: str, folder: str) -> type[Described]:

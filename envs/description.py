@@ -27,6 +27,7 @@ the model has, or `choices`. Names may be patterns (`link*`) or lists of names. 
 are scaled to the actuators' ctrlrange.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -124,6 +125,9 @@ def _check_actuators(model: mujoco.MjModel, document: Node) -> None:
 
 def _control_step(node: Node, timestep: float) -> float:
     step = node.number(1e-6, 100)
+    if not (timestep > 0 and math.isfinite(step / timestep)):
+        raise node.wrong(f"the model's timestep is {timestep:g} s; give its <option> a timestep "
+                         "above 0, as 0.002")
     if round(step / timestep) < 1 or abs(round(step / timestep) * timestep - step) > 1e-9:
         raise node.wrong(f"{step:g} s is not a multiple of the model's timestep {timestep:g} s")
     return step

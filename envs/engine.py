@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -55,19 +56,10 @@ class BatchEngine:
             for option in (self.model.opt, self._spec.option):
                 option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
         plain = _without_pictures(self._spec)
-        self.substeps = round(family.control_step / self.model.opt.timestep)
         if family.horizon < 1:
             raise UserError(f"{family.name}: a horizon of {family.horizon} control steps is no "
                             "episode; it must be at least 1")
-        if self.substeps > _SUBSTEPS:
-            raise UserError(f"{family.name}: a control step of {family.control_step:g} s is "
-                            f"{self.substeps:,} of the model's timesteps; give it in seconds, and "
-                            f"of at most {_SUBSTEPS:,} timesteps")
-        if abs(self.substeps * self.model.opt.timestep - family.control_step) > 1e-9:
-            raise UserError(
-                f"{family.name}: the control step {family.control_step} s is not a multiple of "
-                f"the model's timestep {self.model.opt.timestep} s"
-            )
+        self.substeps = _substeps(family, self.model.opt.timestep)
         # Not persistent: the one mjData of each thread stays in its cache.
         self._batch = batch.Batch(self.model, rows, threads or len(cores()), persistent=False)
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
@@ -259,6 +251,23 @@ class BatchEngine:
         model, data = self._batch.get_model(index), self._batch.get_data(index)
         mujoco.mj_forward(model, data)
         return model, data
+
+
+def _substeps(family: Family, timestep: float) -> int:
+    """How many of the model's timesteps a control step is. Raises UserError where it is none."""
+    step = family.control_step
+    for what, seconds in (("the model's timestep", timestep), ("the control step", step)):
+        if not 0 < seconds < math.inf:
+            raise UserError(f"{family.name}: {what} is {seconds:g} s; it must be above 0, as 0.002")
+    if step > (_SUBSTEPS + 0.5) * timestep:
+        raise UserError(f"{family.name}: a control step of {step:g} s is {step / timestep:,.10g} "
+                        "of the model's timesteps; give it in seconds, and of at most "
+                        f"{_SUBSTEPS:,} timesteps")
+    count = round(step / timestep)
+    if abs(count * timestep - step) > 1e-9:
+        raise UserError(f"{family.name}: the control step {step} s is not a multiple of the "
+                        f"model's timestep {timestep} s")
+    return count
 
 
 def _once(tell: Callable[[str], None]) -> Callable[[str], None]:

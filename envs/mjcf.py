@@ -19,9 +19,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import defusedxml
-import mujoco
 from defusedxml.ElementTree import fromstring
 
+from metarl.envs.physics import mujoco
 from metarl.errors import UserError
 
 # A model and all it needs: base name -> bytes. MODEL is its MJCF.

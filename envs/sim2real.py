@@ -20,6 +20,10 @@ from metarl.errors import UserError
 from metarl.randomness import Draws, Role
 from metarl.trial import Steps
 
+# What every row remembers is kept in memory: more than these is no arm, and no policy's to read.
+_MOST_LATENCY = 10_000  # ms
+_MOST_HISTORY = 1_000  # actions
+
 
 @dataclass(frozen=True)
 class Sim2Real:
@@ -36,15 +40,16 @@ class Sim2Real:
     def __post_init__(self) -> None:
         for name in ("action_latency", "observation_latency", "backlash"):
             low, high = getattr(self, name)
-            if not 0 <= low <= high < float("inf"):
+            if not 0 <= low <= high <= _MOST_LATENCY:
                 raise UserError(f"--sim2real.{name.replace('_', '-')} needs two numbers, "
-                                "0 <= low <= high")
+                                f"0 <= low <= high <= {_MOST_LATENCY:,}")
         for name in ("noise", "speed_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"--sim2real.{name.replace('_', '-')} must not be below 0")
-        if not 0 <= self.jitter < 1 or self.history < 0:
-            raise UserError("--sim2real.jitter lies in [0, 1) and --sim2real.history is no less "
-                            "than 0")
+                raise UserError(f"--sim2real.{name.replace('_', '-')} {getattr(self, name):g} "
+                                "makes no sense; give a number of at least 0")
+        if not 0 <= self.jitter < 1 or not 0 <= self.history <= _MOST_HISTORY:
+            raise UserError("--sim2real.jitter lies in [0, 1), and --sim2real.history from 0 to "
+                            f"{_MOST_HISTORY:,}")
 
 
 class History:

@@ -42,6 +42,9 @@ class Worlds:
         self._held = np.zeros(rows, np.int64)  # control steps in a row that `holds` was true
         self._draws = Draws.of(0, 0, rows)
         self._told = set[str]()  # functions of the family that have given what is not finite
+        if not 0 < family.action_scale < math.inf:
+            raise UserError(f"{family.name}: an action_scale of {family.action_scale:g} makes no "
+                            "sense; give a number above 0")
         low, high = self.engine.model.actuator_ctrlrange.T.copy()
         if not (low < high).all():
             first = self.engine.model.actuator(int((low >= high).argmax())).name

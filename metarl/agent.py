@@ -21,6 +21,7 @@ from metarl.errors import UserError
 from metarl.randomness import Draws
 from metarl.trial import Steps, Trial
 
+_ABOVE_ZERO = ("std", "temperature")  # their logarithms are what is learned
 _SHARES = ("discount", "decay", "inner_decay", "target_rate", "backtrack")
 _MAY_BE_ZERO = ("explore", "factor_rank", "layers", "encoder_layers", "unroll")
 
@@ -35,7 +36,11 @@ def check_config(config: Any) -> None:
         least = 1 if isinstance(value, int) and default != 0 and field.name not in _MAY_BE_ZERO \
             else 0
         known = isinstance(default, int | float) and default >= 0
-        if math.isfinite(value) and (value >= least or not known):
+        if field.name in _ABOVE_ZERO:
+            if 0 < value < math.inf:
+                continue
+            wanted = "a number above 0"
+        elif math.isfinite(value) and (value >= least or not known):
             if value <= 1 or field.name not in _SHARES:
                 continue
             wanted = "a number from 0 to 1"

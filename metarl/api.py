@@ -195,12 +195,12 @@ def build_agent(
 
 
 def build_device(name: str) -> torch.device:
-    """The torch device. Raises UserError for one that is not there."""
+    """The torch device. Raises UserError for one that is not there, or that holds no numbers."""
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        torch.ones(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]  # what follows is for programmers
         raise UserError(f"device {name!r} cannot be used ({reason}); use --device cpu") from None
     return device
 

@@ -186,7 +186,9 @@ def test_a_number_of_train_tasks_that_cannot_be_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(train(tmp_path, 1, "--train-tasks", "-1")) == 2
-    assert "--train-tasks must be at least 1" in capsys.readouterr().err
+    assert "give a number from 1 to 100,000, or 0" in capsys.readouterr().err
+    assert main(train(tmp_path, 1, "--train-tasks", "1000000000")) == 2  # they would fill memory
+    assert "give a number from 1 to 100,000, or 0" in capsys.readouterr().err
     assert main(train(tmp_path, 1, "--train-tasks", "1", "--trial.switch-every", "1")) == 2
     assert "--train-tasks 1 leaves no other task" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -372,6 +372,27 @@ def test_a_mistake_is_told_with_its_file_and_key(
     assert f"{folder}/vary.yaml: " in str(caught.value) and line in str(caught.value)
 
 
+@pytest.mark.parametrize("timestep", ["0", "nan", "5e-324"])
+def test_a_model_in_which_no_time_goes_by_is_told(
+    timestep: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)  # MuJoCo may write a MUJOCO_LOG.TXT about it
+    (folder / "cart.xml").write_text(MODEL.replace('"0.01"', f'"{timestep}"', 1))
+    with pytest.raises(UserError, match="control_step: the model's timestep is"):
+        family(folder)
+
+
+@pytest.mark.parametrize(("stem", "name"), [
+    ("ärm", "arm"), ("A\u0308rm 2", "arm-2"), ("Straße", "strasse"), ("рука", "described"),
+])
+def test_a_file_s_name_gives_the_family_s_with_its_accents_left_out(
+    stem: str, name: str, folder: Path
+) -> None:
+    (folder / "vary.yaml").write_text(yaml.safe_dump(BASE))
+    model = (folder / "cart.xml").rename(folder / f"{stem}.xml")
+    assert described.read(model, folder / "vary.yaml").name == name
+
+
 @pytest.mark.parametrize(("vary", "line"), [
     ({"rnge": [0, 1]}, "vary.it: unknown key 'rnge'; did you mean range?"),
     ({"joint": "slide", "field": "damping"}, "vary.it: say one of range: [low, high], scale:"),

@@ -279,6 +279,18 @@ def test_a_control_step_in_milliseconds_is_refused() -> None:
         BatchEngine(Slow(), 1, threads=1)
 
 
+@pytest.mark.parametrize("timestep", [0.0, -0.01, float("nan"), float("inf")])
+def test_a_timestep_in_which_no_time_goes_by_is_refused(timestep: float) -> None:
+    class Still(CheetahVel):
+        def spec(self) -> mujoco.MjSpec:
+            spec = super().spec()
+            spec.option.timestep = timestep
+            return spec
+
+    with pytest.raises(UserError, match="cheetah-vel: the model's timestep is"):
+        BatchEngine(Still(), 1, threads=1)
+
+
 @dataclass(frozen=True)
 class Loose(CheetahVel):
     """A cheetah one of whose motors has no range."""

@@ -1,5 +1,9 @@
 """The gymnasium and SB3 faces keep to their libraries' contracts."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -402,3 +406,12 @@ def test_tasks_given_as_numbers_are_as_possible_as_those_given_by_name() -> None
             env.reset(options={"tasks": list(wrong)})
     with pytest.raises(UserError, match="one entry for each of the 2 rows, got 3"):
         env.set_tasks(np.concatenate([tasks, tasks[:1]]))
+
+
+def test_an_opengl_that_mujoco_does_not_know_is_one_line() -> None:
+    # In a process of its own: MuJoCo looks once, while it is imported.
+    said = subprocess.run(
+        [sys.executable, "-m", "metarl", "list"], capture_output=True, text=True,
+        env={**os.environ, "MUJOCO_GL": "bogus"}, cwd=Path(__file__).parents[1], check=False)
+    assert said.returncode == 2 and said.stderr.count("\n") == 1
+    assert said.stderr.startswith("metarl: MUJOCO_GL=bogus is no OpenGL that MuJoCo can use here")

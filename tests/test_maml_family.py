@@ -548,7 +548,7 @@ def test_training_makes_an_inner_step_worth_more(options: dict[str, Any]):
     ({"outer": "reptile", "learned_rates": True, "learned_rewards": True},
      "not under learned_rates and learned_rewards;"),
     ({"head_only": True, "context_size": 3}, "--config.context-size 0"),
-    ({"tasks": 4, "minibatches": 5}, "minibatches 5 must be from 1 to the number of tasks, 4"),
+    ({"tasks": 4, "minibatches": 5}, "--config.minibatches 5 makes no sense; give a number from 1"),
     ({"taught": 3}, r"the outer step trpo neither imitates a teacher nor"),
     ({"every_round": True, "outer": "reptile"}, "counts every round"),
     ({"outer": "reptile", "learned_sizes": True}, "not under learned_sizes;"),

@@ -179,7 +179,8 @@ def test_the_arm_tells_past_actions_as_training_did() -> None:
 
 @pytest.mark.parametrize("flaws", [
     {"action_latency": (5.0, 1.0)}, {"noise": -1.0}, {"jitter": 1.0}, {"history": -1},
-    {"backlash": (0.0, float("nan"))},
+    {"backlash": (0.0, float("nan"))}, {"noise": float("nan")}, {"speed_noise": float("inf")},
+    {"action_latency": (0.0, 1e300)}, {"history": 10**9},
 ])
 def test_a_flaw_that_cannot_be_is_refused(flaws: dict[str, object]) -> None:
     with pytest.raises(UserError, match="sim2real"):

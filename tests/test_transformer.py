@@ -130,7 +130,7 @@ def test_it_goes_on_bit_for_bit_from_a_stored_state() -> None:
 
 
 def test_heads_that_do_not_share_the_state_evenly_are_refused() -> None:
-    with pytest.raises(UserError, match="state 8 does not divide into 3 heads"):
+    with pytest.raises(UserError, match=r"--config\.state 8 does not divide into"):
         agent(heads=3)
 
 

@@ -41,6 +41,9 @@ class Bench:
     say: Callable[[str], None] = say
     stop: Callable[[], bool] = lambda: False
 
+    def __post_init__(self) -> None:
+        api.build_device(self.device)  # else every job would begin, and fail for this alone
+
     def work(self, jobs: Sequence[Job]) -> None:
         """Do every job that is neither done nor held by another process, each at most once."""
         study.work(self.root, jobs, self._do, self.stop)

@@ -11,7 +11,8 @@ from metarl import api, checkpoint, display
 from metarl.agent import Agent, check_config
 from metarl.agents import AGENTS
 from metarl.checkpoint import Checkpoint
-from metarl.cli.common import number, parse, parse_groups, print_json, say, show, table
+from metarl.cli.common import parse, parse_groups, print_json, say, show, table
+from metarl.display import number
 from metarl.envs import FAMILIES
 from metarl.envs.description import TERMS
 from metarl.envs.edits import FIELDS
@@ -23,6 +24,9 @@ from metarl.run import DEFAULT_ROOT, Run, Writer, this_command
 from metarl.signals import EXIT_CODE, stop_on_signals
 from metarl.train import Budget, Progress, Record, Setting, train
 
+# All are drawn before training begins, one by one: so many take some ten seconds, and a run meets
+# fewer.
+_MOST_TASKS = 100_000
 _FIELDS = "; ".join(f"{kind} ({', '.join(fields)})" for kind, fields in FIELDS.items())
 _DESCRIPTION = f"""Meta-train AGENT on FAMILY (metarl list shows both), or on a robot of your own:
 
@@ -150,9 +154,7 @@ def tell(run: Run, outcome: Outcome, as_json: bool) -> int:
 
 def _train(names: list[str], rest: list[str]) -> tuple[Options, Run, Outcome]:
     agent_name, *named = names
-    if agent_name in FAMILIES and agent_name not in AGENTS:
-        raise UserError(f"{agent_name} is a family: AGENT comes first, as in "
-                        f"metarl train {named[0] if named else 'pearl'} {agent_name}")
+    _check_order(names)
     # What is typed on the command line may be imported; what a file says may not.
     agent_class = api.agent_class(agent_name, plugins=[agent_name])
     given = _described(rest)
@@ -246,6 +248,18 @@ def _names(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:count], argv[count:]
 
 
+def _check_order(names: list[str]) -> None:
+    """Raise UserError where a family comes first."""
+    family, *other = names
+    if family not in FAMILIES or family in AGENTS:
+        return
+    if not other:
+        raise UserError(f"AGENT missing: {family} is a family; write metarl train AGENT {family}, "
+                        f"as in metarl train pearl {family} (metarl list shows all agents)")
+    raise UserError(f"{family} is a family: AGENT comes first, as in metarl train {other[0]} "
+                    f"{family}")
+
+
 def _described(rest: list[str]) -> dict[str, Path]:
     """The files given by --mjcf and --vary, which must be known before the other options are."""
     found = {}
@@ -263,6 +277,7 @@ def _without_names(names: list[str], rest: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         parse("train AGENT FAMILY", Options, ["--help"], _DESCRIPTION)
     if names:
+        _check_order(names)
         api.agent_class(names[0], plugins=[names[0]])
     missing = "FAMILY" if names else "AGENT and FAMILY"
     raise UserError(f"{missing} missing before the first option; write metarl train AGENT FAMILY, "
@@ -277,8 +292,9 @@ def _check(options: Options) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     if not 0 <= options.checkpoint_every < math.inf:
         raise UserError("--checkpoint-every must be a number of seconds, at least 0")
-    if options.train_tasks < 0:
-        raise UserError("--train-tasks must be at least 1, or 0 for as many as the family says")
+    if not 0 <= options.train_tasks <= _MOST_TASKS:
+        raise UserError(f"--train-tasks {options.train_tasks} makes no sense; give a number from 1 "
+                        f"to {_MOST_TASKS:,}, or 0 for as many as the family says")
 
 
 def _report(run: Run, outcome: Outcome) -> None:
