@@ -3,13 +3,16 @@
 Nothing heavy is imported here, so that `metarl --help` answers at once.
 """
 
+import errno
 import importlib
 import os
 import sys
+from typing import TextIO
 
 from metarl import __version__
 from metarl.errors import UserError, unknown
 from metarl.plugins import own_line
+from metarl.signals import let_go
 
 # verb -> what it does, in one line; its module is metarl.cli.<verb>
 VERBS = {
@@ -27,6 +30,9 @@ VERBS = {
     "report": "write what runs or studies did into one self-contained page",
     "demo": "see it all work in a few minutes",
 }
+# What is wrong with a file that somebody named, rather than with the machine.
+_PLACES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
+           errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 _REASON = 120  # letters of an allocator's reason, which may go on for a page
 _USAGE = """usage: metarl VERB [options]
 
@@ -40,7 +46,8 @@ options:
   --version     show the version
   --debug       show tracebacks
 
-exit codes: 0 done, 1 failed, 2 usage, 3 damaged file, 4 diverged, 75 interrupted and saved
+exit codes: 0 done, 1 failed, 2 usage, 3 damaged file, 4 diverged, 75 interrupted and saved,
+            130 stopped by Ctrl-C where there was nothing to save
 """
 
 
@@ -49,13 +56,15 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    # A caller may have closed them, with `>&-` say.
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     try:
-        return _dispatch(words)
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
         # The reader, `head` say, has had enough; what Python flushes at exit must go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go(sys.stdout)
         return 0
     except KeyboardInterrupt:
         print("metarl: stopped", file=sys.stderr)
@@ -78,7 +87,14 @@ def _dispatch(words: list[str]) -> int:
         raise unknown("option", verb, ["--help", "--version", "--debug"])
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
-    return importlib.import_module(f"metarl.cli.{verb}").run(words[1:])
+    try:
+        return importlib.import_module(f"metarl.cli.{verb}").run(words[1:])
+    except SystemExit as leaving:  # of what prints help
+        return leaving.code if isinstance(leaving.code, int) else 1
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w")
 
 
 def usage() -> str:
@@ -91,6 +107,8 @@ def usage() -> str:
 
 def _complain(error: Exception) -> int:
     print(f"metarl: {_told(error)}", file=sys.stderr)
+    if isinstance(error, OSError) and error.errno in _PLACES:
+        return UserError.exit_code
     return error.exit_code if isinstance(error, UserError) else 1
 
 
@@ -99,6 +117,9 @@ def _told(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
+    if isinstance(error, OSError) and error.errno in _PLACES:
+        return (f"cannot use {error.filename2 or error.filename}: {error.strerror}; choose "
+                "another place")
     if isinstance(error, OSError):
         return f"{text}; nothing that was saved before is lost"
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:

@@ -90,8 +90,11 @@ def latest_good(root: Path, warn: Callable[[str], None], strict: bool = False) -
         try:
             tensors, state = load(path)
         except DamagedFile as error:
-            if strict or path == found[0]:
-                raise
+            if path == found[0]:
+                raise DamagedFile(f"{error}; no checkpoint in {root} is whole: bring one back from "
+                                  "a copy, or train anew") from None
+            if strict:
+                raise DamagedFile(f"{error}; without --strict the one before it is taken") from None
             warn(f"DAMAGED CHECKPOINT: {error}; falling back to the one before it")
         else:
             return Checkpoint(path, _step(path), tensors, state)

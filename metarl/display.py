@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from types import TracebackType
+from typing import TextIO, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,8 +20,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from metarl.signals import let_go
+
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40  # iterations of the little curve
+_BEFORE = "return before adaptation"
 _MARGIN, _GAP = 2, 2  # blanks beside a panel's body, and between its columns
 
 
@@ -55,10 +59,18 @@ class Progress:
         """All of it in one line of text."""
         return (
             f"iteration {self.iteration}  step {self.step:,}/{self.total:,} ({self.percent:.0f}%)  "
-            f"return {_number(self.before)} -> {_number(self.after)} "
-            f"(gain {_number(self.gain, sign=True)})  "
+            f"return {number(self.before)} -> {number(self.after)} "
+            f"(gain {number(self.gain, sign=True)})  "
             f"{self.rate:,.0f} steps/s  {duration(self.seconds_left)} left"
         )
+
+
+class Screen(Console):
+    """A console on which a run goes on when its reader has left: rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        let_go(cast(TextIO, self.file))
 
 
 class Display:
@@ -67,7 +79,7 @@ class Display:
     def __init__(self, title: str, where: str, console: Console | None = None) -> None:
         """`title` says what is trained, `where` is the run directory."""
         self.title, self.where = title, where
-        self.console = console or Console(stderr=True)
+        self.console = console or Screen(stderr=True)
         self.live: Live | None = None
         self._before: deque[float] = deque(maxlen=_HISTORY)
         self._after: deque[float] = deque(maxlen=_HISTORY)
@@ -124,6 +136,11 @@ class Display:
     def _width(self) -> int:
         return min(self.console.width, 88)
 
+    @property
+    def _inside(self) -> int:
+        """Letters of a line inside the panel."""
+        return self._width - 2 * (_MARGIN + 1)
+
     def _body(self, progress: Progress) -> RenderableType:
         return Group(self._bar(progress), Text(), self._returns(progress), Text(),
                      self._facts(progress))
@@ -141,16 +158,20 @@ class Display:
 
     def _returns(self, progress: Progress) -> RenderableType:
         low, high = _range([*self._before, *self._after])
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(justify="right", no_wrap=True)
+        told = [number(progress.before), number(progress.after), number(progress.gain, sign=True)]
+        # The newest part of the curves, as far as there is room beside the numbers.
+        room = max(self._inside - len(_BEFORE) - max(map(len, told)) - 3 * _GAP, 0)
+        curves = [spark([*values][-room:] if room else [], low, high)
+                  for values in (self._before, self._after)]
+        grid = Table.grid(padding=(0, _GAP))
+        grid.add_column(style="dim")
+        grid.add_column(justify="right", no_wrap=True, min_width=max(map(len, told)))
         grid.add_column(no_wrap=True)
-        grid.add_row("return before adaptation", _number(progress.before),
-                     Text(spark(self._before, low, high), style="dim"))
-        grid.add_row("return after adaptation", Text(_number(progress.after), style="bold"),
-                     Text(spark(self._after, low, high), style="green"))
+        grid.add_row(_BEFORE, told[0], Text(curves[0], style="dim"))
+        grid.add_row("return after adaptation", Text(told[1], style="bold"),
+                     Text(curves[1], style="green"))
         style = "bold green" if progress.gain > 0 else "bold yellow"
-        grid.add_row("gain", Text(_number(progress.gain, sign=True), style=style), Text())
+        grid.add_row("gain", Text(told[2], style=style), Text())
         return grid
 
     def _facts(self, progress: Progress) -> RenderableType:
@@ -162,15 +183,16 @@ class Display:
             ("time left", duration(progress.seconds_left)),
             ("elapsed", duration(time.monotonic() - self._began)),
             ("last checkpoint", saved),
-            *((name, _number(value)) for name, value in progress.more.items()),
+            *((name, number(value)) for name, value in progress.more.items()),
         ]
         rows = [[*chain(*pairs[i : i + 2])] for i in range(0, len(pairs), 2)]
         wide = sum(max(map(len, column)) + _GAP for column in zip_longest(*rows, fillvalue=""))
-        if wide - _GAP > self._width - 2 * (_MARGIN + 1):
-            rows = pairs
+        styles = ("dim", "", "dim", "")
+        if wide - _GAP > self._inside:
+            rows, styles = pairs, styles[:2]
         grid = Table.grid(padding=(0, _GAP))
-        for style in ("dim", "", "dim", ""):
-            grid.add_column(style=style, no_wrap=True)
+        for style in styles:
+            grid.add_column(style=style)
         for row in rows:
             grid.add_row(*row)
         return grid
@@ -206,10 +228,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
-def _number(value: float, sign: bool = False) -> str:
+def number(value: float, sign: bool = False) -> str:
+    """A number with two decimals, or three digits where it is small: of metres, a height or a
+    distance says nothing by its first two decimals. A dash where there is none."""
     if not math.isfinite(value):
-        return "?"
-    return f"{value:+,.2f}" if sign else f"{value:,.2f}"
+        return "-"
+    plus = "+" if sign else ""
+    if 1e-5 < abs(value) < 0.0995:
+        digits = 2 - math.floor(math.log10(abs(value)))
+        return f"{value:{plus},.{digits}f}"
+    return f"{round(value, 2) + 0.0:{plus},.2f}"  # + 0.0: no zero has a minus
 
 
 def _range(values: list[float]) -> tuple[float, float]:

@@ -21,7 +21,6 @@ import copy
 import io
 import json
 import math
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -35,6 +34,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Agent, Imitates
+from metarl.documents import whole
 from metarl.errors import DamagedFile, UserError
 from metarl.trial import Steps, Trial
 
@@ -170,16 +170,11 @@ def write(path: Path, episodes: Episodes) -> Path:
     if episodes.hidden_task is not None:
         arrays[_TASK] = episodes.hidden_task.numpy().astype("<f8")
     _check(arrays, episodes.about, path)
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
+        with whole(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --out") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

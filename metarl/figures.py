@@ -6,18 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.scales import apart, measured, named
+from metarl.scales import apart, judged_once, measured, named
 from metarl.scoreboard import (
     SUCCESS,
     Array,
     Band,
     Learning,
     Range,
-    dependence,
-    explained,
-    principal,
 )
-from metarl.statistics import spread
+from metarl.statistics import dependence, explained, principal, spread
 
 # Stand-ins for what depends on the page being light or dark; metarl.report.THEME names them.
 INK, MUTED, GRID, CARD = "#22303c", "#5b6875", "#e6eaee", "#fefefe"
@@ -97,6 +94,7 @@ def learning_curves(runs: Mapping[str, Sequence[Learning]], quantity: str) -> An
     longest = max((wall[-1] for each in runs.values() for _, wall, _ in each if len(wall)),
                   default=0.0)
     unit, seconds = ("min", 60.0) if longest > 120 else ("s", 1.0)
+    dots: list[tuple[Any, float, float]] = []
     for label, each in runs.items():
         kept = min((len(values) for _, _, values in each), default=0)
         if not kept:
@@ -111,10 +109,10 @@ def learning_curves(runs: Mapping[str, Sequence[Learning]], quantity: str) -> An
                 ax.plot(run[which] / scale, run[2], color=paint[label], lw=1, alpha=0.35)
             ax.plot(x, y, color=paint[label], lw=2, label=label, ls=_style(label),
                     marker="o" if kept < 3 else None, ms=7 if kept == 1 else 4)
-            if kept == 1:  # no curve: say what the dot is, and from how far it came
-                ax.annotate(f"judged once: {y[0]:,.1f}", (x[0], y[0]), (-9, 0), ha="right",
-                            va="center", textcoords="offset points", fontsize=8.5, color=INK)
-                ax.set_xlim(0, max(ax.get_xlim()[1], 1.15 * float(x[0])))
+            if kept == 1:
+                dots.append((ax, float(x[0]), float(y[0])))
+    for dot in dots:  # once it is known how far all curves go
+        judged_once(*dot)
     axes[0, 0].set_xlabel("env steps of training")
     axes[0, 1].set_xlabel(f"wall time of training [{unit}]")
     axes[0, 0].set_ylabel(quantity)

@@ -1,8 +1,10 @@
-"""What this process has of the machine: cores and memory."""
+"""What this process has of the machine: cores and memory, and what the machine is."""
 
 import ctypes
 import os
+import platform
 import sys
+from pathlib import Path
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
@@ -42,3 +44,13 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_THRESHOLD, 32 << 20)  # bytes: the most that it takes
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_TOP_PAD, 64 << 20)
+
+
+def processor() -> str:
+    """The processor's name; Linux keeps it in /proc alone."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

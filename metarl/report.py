@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from metarl.documents import whole
 from metarl.figures import CARD, GRID, INK, MUTED
 
 # What figures paint with, and the colours of the page that it becomes.
@@ -74,16 +75,17 @@ class Page:
         self._parts.append(f'<h2 class="part">{html.escape(heading)}</h2>{"".join(parts)}')
 
     def write(self, path: Path, footer: str = "") -> None:
-        """Write the page."""
+        """Write the page: an older one stays where that fails. Raises OSError."""
         title = html.escape(self.title)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
+        text = (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<style>{_STYLE}</style></head><body><main><h1>{title}</h1>"
             f"<p>{html.escape(self.lead)}</p>{''.join(self._parts)}"
             f"<footer>{html.escape(footer)}</footer></main></body></html>\n"
         )
+        with whole(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def paragraph(text: str, kind: str = "") -> str:

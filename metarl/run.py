@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -31,11 +32,12 @@ from typing import Any, Literal, TextIO
 import metarl
 from metarl.documents import read_json, without_nan, write_json
 from metarl.errors import DamagedFile, UserError, unknown
-from metarl.machine import cores
+from metarl.machine import cores, processor
 from metarl.plugins import allowing
 
 DEFAULT_ROOT = Path("runs")
 State = Literal["running", "done", "interrupted", "failed"]
+_ASKED = ("agent", "family", "seed", "steps", "device", "config", "options", "shapes")
 _PACKAGES = ("gymnasium", "mujoco", "numpy", "safetensors", "stable-baselines3", "torch")
 
 
@@ -69,14 +71,18 @@ class Run:
             raise UserError(
                 f"cannot make {path}: {error.strerror}; choose another place with --runs"
             ) from None
-        (path / "config.json").write_text(text)
-        (path / "command.txt").write_text(shlex.join(command) + "\n")
-        (path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
-        for name, data in (files or {}).items():
-            (path / "family").mkdir(exist_ok=True)
-            (path / "family" / name).write_bytes(data)
         run = cls(path)
-        run.set_status("running", 0)
+        try:
+            (path / "config.json").write_text(text)
+            (path / "command.txt").write_text(shlex.join(command) + "\n")
+            run.write_json("env.json", environment())
+            for name, data in (files or {}).items():
+                (path / "family").mkdir(exist_ok=True)
+                (path / "family" / name).write_bytes(data)
+            run.set_status("running", 0)
+        except OSError:  # half a run, on a full disk say, would be `latest`, and damaged
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         return run
 
     @property
@@ -96,7 +102,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """What was asked for. Raises DamagedFile."""
-        return read_json(self.path / "config.json")
+        return read_json(self.path / "config.json", *_ASKED)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -116,16 +122,12 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """The versions and the machine that it began on. Raises DamagedFile."""
-        return read_json(self.path / "env.json")
+        return read_json(self.path / "env.json", "metarl", "cores", "cpu", "gpu")
 
     @property
     def status(self) -> dict[str, Any]:
         """`state`, `step` and `time` of the last change. Raises DamagedFile."""
-        path = self.path / "status.json"
-        found = read_json(path)
-        if not isinstance(found, dict) or not {"state", "step", "time"} <= found.keys():
-            raise DamagedFile(f"{path} does not say where the run is: it was damaged or edited")
-        return found
+        return read_json(self.path / "status.json", "state", "step", "time")
 
     def set_status(self, state: State, step: int, **more: Any) -> None:
         """Replace the status at once: a reader sees the old one or the new one."""
@@ -237,7 +239,7 @@ def environment() -> dict[str, Any]:
         "metarl": metarl.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": len(cores()),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -319,16 +321,6 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    """The processor's name; Linux keeps it in /proc alone."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def commit() -> str | None:

@@ -28,6 +28,16 @@ def measured(axes: Sequence[Any], quantity: str) -> None:
         axes[0].set_ylim(*apart(np.array(spans)))
 
 
+def judged_once(ax: Any, x: float, y: float) -> None:
+    """Say what a dot is where there is no curve, and from how far it came: from 0. The words stand
+    on that side of it on which there is room."""
+    end = max(ax.get_xlim()[1], 1.15 * x)
+    ax.set_xlim(0, end)
+    side, offset = ("right", -9) if x > end / 2 else ("left", 9)
+    ax.annotate(f"judged once: {y:,.1f}", (x, y), (offset, 0), ha=side, va="center",
+                textcoords="offset points", fontsize=8.5)
+
+
 def apart(values: Array) -> tuple[float, float]:
     """The least and the most of values, with room around them where they are all the same."""
     low, high = float(values.min()), float(values.max())

@@ -1,6 +1,5 @@
 """What runs scored, read from their directories as arrays: nothing is computed again."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.documents import read_json
+from metarl.policy import misfits
 from metarl.run import Run
 from metarl.statistics import Aggregate, difference, interquartile_mean, interval, mean, wilson
 
@@ -88,6 +89,12 @@ class Entry:
         return len(ranges) == 1 and len(ranges[0].values) > 0 and not ranges[0].held_out
 
     @property
+    def behind(self) -> dict[str, int]:
+        """The splits that it was judged on before training went on, and at which env step."""
+        return {split: j.checkpoint for split, j in self.judged.items()
+                if self.metrics and j.checkpoint < self.env_steps}
+
+    @property
     def words(self) -> str:
         """What a command line calls its run."""
         return Run(self.path).words if self.config else str(self.path)
@@ -107,17 +114,19 @@ def read(folder: Path, family: str, label: str, seed: int, run: Run | None) -> E
     """What an agent scored: `folder` holds its evaluations, `run` its training, if there was any.
     Of several evaluations of a split counts, of the newest checkpoint, one on the family's own
     number of tasks, if there is any, and then that of most episodes."""
-    documents = [json.loads(f.read_bytes()) for f in sorted(folder.glob("evaluations/*.json"))]
-    usable = [d for d in documents if d.get("exploiting") and d.get("ranges")]
-    usable.sort(key=_weight)
-    judged = {d["split"]: _judged(d) for d in usable}
-    changing = sorted((d for d in documents if d.get("switch_every")), key=_weight)
-    latest = {(d["split"], d["switch_every"]): d for d in changing}
+    found: list[tuple[tuple[int, ...], Judged | None, Switched | None]] = []
+    outdated = False
+    for file in sorted(folder.glob("evaluations/*.json")):
+        document = read_json(file)
+        with misfits(f"{file} is no evaluation: delete it, and metarl evaluate makes it anew"):
+            outdated |= "ranges" not in document
+            found.append((_weight(document), _judged(document), _switched(document)))
+    found.sort(key=lambda one: one[0])
+    changing = {(one.split, one.every): one for _, _, one in found if one}
     return Entry(
-        family, label, seed, judged, folder, tuple(run.metrics()) if run else (),
-        run.config if run else None,
-        outdated=any("ranges" not in document for document in documents),
-        switched=tuple(Switched(*key, _curves(d)) for key, d in sorted(latest.items())),
+        family, label, seed, {one.split: one for _, one, _ in found if one}, folder,
+        tuple(run.metrics()) if run else (), run.config if run else None, outdated,
+        tuple(one for _, one in sorted(changing.items())),
     )
 
 
@@ -256,40 +265,6 @@ def distances(tasks: Array, ranges: Sequence[Range]) -> Array:
     return np.sqrt(squares)
 
 
-def principal(vectors: Array) -> tuple[Array, Array]:
-    """The two directions in which vectors (n, E) vary most: coordinates (n, 2), and the shares of
-    the variance that they hold, (2,)."""
-    centred = vectors - vectors.mean(0)
-    if centred.shape[1] < 2:
-        centred = np.pad(centred, ((0, 0), (0, 2 - centred.shape[1])))
-    left, scales, right = np.linalg.svd(centred, full_matrices=False)
-    # A direction and its opposite are the same: the sign that makes the largest weight positive.
-    signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(1)])
-    shares = scales**2 / max(float((scales**2).sum()), 1e-12)
-    return (left * scales * signs)[:, :2], shares[:2]
-
-
-def explained(values: Array, coordinates: Array) -> float:
-    """The share of the variance of values (n,) that is linear in coordinates (n, 2)."""
-    inputs = np.column_stack([coordinates, np.ones(len(values))])
-    rest = values - inputs @ np.linalg.lstsq(inputs, values, rcond=None)[0]
-    return float(1 - rest.var() / values.var()) if values.var() > 0 else 0.0
-
-
-def dependence(values: Array, parameter: Array, bins: int = 4) -> float:
-    """The share of the variance of values (n,) that lies between equally filled bins of a
-    parameter (n,)."""
-    if not values.var() > 0:
-        return 0.0
-    edges = np.quantile(parameter, np.linspace(0, 1, bins + 1)[1:-1])
-    which = np.searchsorted(edges, parameter, side="right")
-    between = sum(
-        (which == b).sum() * (values[which == b].mean() - values.mean()) ** 2
-        for b in np.unique(which)
-    )
-    return float(between / len(values) / values.var())
-
-
 def _stacked(curves: Sequence[Array]) -> Array:
     """The curves (episodes, M) of S seeds as (episodes, S, M): the tasks and the episodes that all
     have, as far as they are finite."""
@@ -307,7 +282,11 @@ def _possible(bounds: tuple[float, float], quantity: str, least: float) -> tuple
     return (max(low, least), min(high, 1.0)) if quantity == SUCCESS else bounds
 
 
-def _judged(document: Mapping[str, Any]) -> Judged:
+def _judged(document: Mapping[str, Any]) -> Judged | None:
+    """What an evaluation says of tasks that stay as they are; None where it says nothing of them,
+    or too little."""
+    if not (document.get("exploiting") and document.get("ranges")):
+        return None
     parts = {"adapting": document, "exploring": document["exploring"],
              "exploiting": document["exploiting"]}
     ranges = tuple(
@@ -322,6 +301,11 @@ def _judged(document: Mapping[str, Any]) -> Judged:
         None if embedding is None else _array(embedding), document["horizon"],
         document["rollouts"],
     )
+
+
+def _switched(document: Mapping[str, Any]) -> Switched | None:
+    every = document.get("switch_every")
+    return Switched(document["split"], every, _curves(document)) if every else None
 
 
 def _weight(document: Mapping[str, Any]) -> tuple[int, bool, int, int]:

@@ -9,18 +9,20 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.floating]
 
-def interquartile_mean(values: NDArray[np.floating]) -> float:
+
+def interquartile_mean(values: Array) -> float:
     """The mean of the middle half of all values; a quarter of them is cut off at each end."""
     return float(_middle(np.ravel(values)))
 
 
-def mean(values: NDArray[np.floating]) -> float:
+def mean(values: Array) -> float:
     """The mean of all values: of successes, 0 or 1, whose middle half says little."""
     return float(np.mean(values))
 
 
-Aggregate = Callable[[NDArray[np.floating]], float]  # interquartile_mean or mean
+Aggregate = Callable[[Array], float]  # interquartile_mean or mean
 # 97.5th percentiles: of the normal distribution, and of Student's t with 1, 2 ... 10 degrees of
 # freedom.
 _NORMAL = 1.960
@@ -28,7 +30,7 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.22
 
 
 def interval(
-    values: NDArray[np.floating], seed: int = 0, resamples: int = 2000,
+    values: Array, seed: int = 0, resamples: int = 2000,
     aggregate: Aggregate = interquartile_mean,
 ) -> tuple[float, float]:
     """The 95 % bootstrap interval of an aggregate of values (S, M), M tasks under S seeds.
@@ -41,7 +43,7 @@ def interval(
 
 
 def difference(
-    values: NDArray[np.floating], others: NDArray[np.floating], resamples: int = 2000,
+    values: Array, others: Array, resamples: int = 2000,
     aggregate: Aggregate = interquartile_mean,
 ) -> tuple[float, float]:
     """The 95 % bootstrap interval of how far an aggregate of values (S, M) lies above that of
@@ -58,7 +60,7 @@ def wilson(rate: float, count: int) -> tuple[float, float]:
     return (centre - half) / (1 + z2), (centre + half) / (1 + z2)
 
 
-def spread(values: NDArray[np.floating]) -> NDArray[np.float64]:
+def spread(values: Array) -> NDArray[np.float64]:
     """How far the 95 % interval of the mean of S >= 2 seeds' values (S, K) reaches to either side,
     (K,), by Student's t."""
     seeds = len(values)
@@ -66,8 +68,8 @@ def spread(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _resampled(
-    values: NDArray[np.floating], seed: int, resamples: int, aggregate: Aggregate
-) -> NDArray[np.floating]:
+    values: Array, seed: int, resamples: int, aggregate: Aggregate
+) -> Array:
     """The aggregate of each resample, (B,)."""
     values = np.atleast_2d(np.asarray(values, np.float64))
     seeds, tasks = values.shape
@@ -93,17 +95,51 @@ def _student(freedom: int) -> float:
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
-def _means(values: NDArray[np.floating]) -> NDArray[np.floating]:
+def _means(values: Array) -> Array:
     return values.mean(-1)
 
 
-def _middle(values: NDArray[np.floating]) -> NDArray[np.floating]:
+def _middle(values: Array) -> Array:
     """The interquartile mean along the last axis."""
     ordered = np.sort(np.asarray(values, np.float64), -1)
     cut = ordered.shape[-1] // 4
     return ordered[..., cut : ordered.shape[-1] - cut].mean(-1)
 
 
-def _bounds(means: NDArray[np.floating]) -> tuple[float, float]:
+def _bounds(means: Array) -> tuple[float, float]:
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def principal(vectors: Array) -> tuple[Array, Array]:
+    """The two directions in which vectors (n, E) vary most: coordinates (n, 2), and the shares of
+    the variance that they hold, (2,)."""
+    centred = vectors - vectors.mean(0)
+    if centred.shape[1] < 2:
+        centred = np.pad(centred, ((0, 0), (0, 2 - centred.shape[1])))
+    left, scales, right = np.linalg.svd(centred, full_matrices=False)
+    # A direction and its opposite are the same: the sign that makes the largest weight positive.
+    signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(1)])
+    shares = scales**2 / max(float((scales**2).sum()), 1e-12)
+    return (left * scales * signs)[:, :2], shares[:2]
+
+
+def explained(values: Array, coordinates: Array) -> float:
+    """The share of the variance of values (n,) that is linear in coordinates (n, 2)."""
+    inputs = np.column_stack([coordinates, np.ones(len(values))])
+    rest = values - inputs @ np.linalg.lstsq(inputs, values, rcond=None)[0]
+    return float(1 - rest.var() / values.var()) if values.var() > 0 else 0.0
+
+
+def dependence(values: Array, parameter: Array, bins: int = 4) -> float:
+    """The share of the variance of values (n,) that lies between equally filled bins of a
+    parameter (n,)."""
+    if not values.var() > 0:
+        return 0.0
+    edges = np.quantile(parameter, np.linspace(0, 1, bins + 1)[1:-1])
+    which = np.searchsorted(edges, parameter, side="right")
+    between = sum(
+        (which == b).sum() * (values[which == b].mean() - values.mean()) ** 2
+        for b in np.unique(which)
+    )
+    return float(between / len(values) / values.var())

@@ -54,6 +54,7 @@ class Recorder:
 
         # An absolute path, because imageio reads a leading `-` or `<` as something else.
         self._path = path.absolute()
+        self._count = 0  # of pictures
         self._temporary = self._path.with_name(f".tmp-{os.getpid()}-{self._path.name}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,12 +74,34 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._writer.close()
-        if kind is None:
-            os.replace(self._temporary, self._path)
-        else:
+        try:
+            self._close()
+            if kind is None:
+                self._check()
+                os.replace(self._temporary, self._path)
+        finally:
             self._temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        with suppress(OSError):  # of an ffmpeg that is gone; what it left is looked at
+            self._writer.close()
+
+    def _check(self) -> None:
+        """Raise UserError where not all pictures are in the file: ffmpeg tells nobody."""
+        from imageio_ffmpeg import count_frames_and_secs
+
+        kept = 0
+        with suppress(OSError, RuntimeError):
+            kept, _ = count_frames_and_secs(str(self._temporary))
+        if kept != self._count:
+            raise UserError(f"cannot write {self._path}: {kept} of {self._count} pictures are in "
+                            "it; is the disk full?")
 
     def add(self, picture: "NDArray[np.uint8]") -> None:
         """Append a picture (height, width, 3)."""
-        self._writer.append_data(picture)
+        self._count += 1
+        try:
+            self._writer.append_data(picture)
+        except OSError:
+            raise UserError(f"cannot write {self._path}: ffmpeg ended after "
+                            f"{self._count - 1} pictures; is the disk full?") from None

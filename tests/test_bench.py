@@ -354,6 +354,16 @@ def test_every_study_that_is_shipped_can_be_listed(
     assert not any(tmp_path.iterdir())
 
 
+def test_the_next_command_knows_where_the_jobs_are(
+    done: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    study = tmp_path / "mine.py"
+    study.write_text(f"from metarl.study import Job\nSTUDY = [{JOB!r}]\n")
+    assert main(["bench", str(study), "--list", "--root", str(done / "jobs")]) == 0
+    assert capsys.readouterr().out.endswith(
+        f"next: metarl report {study} --root {done / 'jobs'}\n")
+
+
 class Reached(Exception):
     """A run would be made now."""
 
@@ -452,3 +462,13 @@ def _logged(words: list[str], folder: Path, lock: TextIO) -> int:
         if "--config.lattent" in words:
             with (folder / "log.txt").open("a") as log:
                 log.write("metarl: unknown option; did you mean --config.latent?\n")
+
+
+def test_a_device_that_is_not_there_is_told_before_any_job_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "mine.py"
+    study.write_text("from metarl.study import Job\nSTUDY = [Job('pearl', 'reach', 0)]\n")
+    assert main(["bench", str(study), "--device", "tpu9", "--root", str(tmp_path / "jobs")]) == 2
+    assert "device 'tpu9' cannot be used" in capsys.readouterr().err
+    assert not (tmp_path / "jobs").exists()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from metarl import api, checkpoint
 from metarl.__main__ import VERBS, main
 from metarl.adaptation import lived
 from metarl.agents.pearl import Pearl
+from metarl.cli import common
 from metarl.cli.common import split_family
 from metarl.envs.family import parse_task
 from metarl.errors import DamagedFile, UserError
@@ -145,6 +147,8 @@ def test_train_help_shows_the_settings_of_agent_and_family(say: Say) -> None:
     ("train pearl reach --seed 1 --seed 2", "--seed is given twice"),
     ("train pearl reach surplus", "Unrecognized options: surplus"),
     ("train pearl reach --device tpu9", "device 'tpu9' cannot be used"),
+    ("train pearl reach --device meta", "device 'meta' cannot be used"),
+    ("train pearl reach --device privateuseone", "device 'privateuseone' cannot be used"),
     ("train no.such:Agent reach", "agent 'no.such:Agent' cannot be imported"),
     ("train pearl metarl.envs.reach:Rech", "has no attribute 'Rech'"),
     ("resume", "Missing from metarl resume"),
@@ -154,12 +158,19 @@ def test_train_help_shows_the_settings_of_agent_and_family(say: Say) -> None:
     ("evaluate latest --spilt test", "did you mean --split?"),
     ("adapt latest --episode 3", "did you mean --episodes?"),
     ("adapt latest --episodes 0", "--episodes must be at least 1"),
+    ("train reach", "AGENT missing: reach is a family; write metarl train AGENT reach, as in"),
+    ("train reach --seed 1", "AGENT missing: reach is a family"),
     ("train reach pearl", "reach is a family: AGENT comes first, as in metarl train pearl reach"),
     ("train pearl reach --config.hidden 0", "--config.hidden 0 makes no sense; give a number of at "
                                             "least 1"),
     ("train pearl reach --config.factor-rank -1", "factor-rank -1 makes no sense"),
     ("train pearl reach --config.discount 1.5", "makes no sense; give a number from 0 to 1"),
     ("train pearl reach --config.actor-rate nan", "actor-rate nan makes no sense"),
+    ("train rl2 reach --config.std nan", "--config.std nan makes no sense; give a number above 0"),
+    ("train rl2 reach --config.std 0", "--config.std 0 makes no sense; give a number above 0"),
+    ("train pearl cheetah-vel --family.action-scale nan", "an action_scale of nan makes no sense"),
+    ("train pearl reach --sim2real.noise nan", "--sim2real.noise nan makes no sense"),
+    ("train pearl reach --sim2real.history 1000000000", "--sim2real.history from 0 to 1,000"),
     ("play latest --vido x.mp4", "did you mean --video?"),
     ("demo --out /dev/null", "is no directory; choose another place with --out"),
     ("play nothing --runs nowhere", "nowhere holds none"),
@@ -210,6 +221,43 @@ def test_of_train_tasks_those_alone_are_judged_that_it_was_trained_on(
     assert code == 0 and "4 train tasks" in out
     code, out, err = say(*words, "--tasks", "5")
     assert (code, out) == (2, "") and "was trained on 4; others are in --split test" in err
+
+
+@pytest.mark.parametrize(("words", "place"), [
+    ("report {run} --out {file}/page.html", "{file}"),
+    ("report {run} --out {folder}", "{folder}"),
+    ("show reach --rows 1 --out {file}/a.png", "{file}/a.png"),
+    ("adapt {run} --task payload=1 --out {file}/policy", "{file}/"),
+    ("record reach --episodes 1 --out {file}/a.npz", "{file}/a.npz"),
+])
+def test_a_place_that_cannot_be_written_to_is_a_slip(
+    words: str, place: str, trained: Run, tmp_path: Path, say: Say
+) -> None:
+    places = {"run": trained.path, "file": tmp_path / "file", "folder": tmp_path / "folder"}
+    places["file"].write_text("mine")
+    places["folder"].mkdir()
+    code, _, err = say(*words.format(**places).split())
+    assert code == 2 and err.count("\n") == 1 and place.format(**places) in err
+    assert "cannot" in err and sorted(tmp_path.rglob("*")) == [places["file"], places["folder"]]
+    assert places["file"].read_text() == "mine"
+
+
+def test_a_reader_that_has_had_enough_is_no_failure() -> None:
+    words = [sys.executable, "-m", "metarl", "list"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 0
+
+
+def test_nobody_to_hear_a_word_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as deaf:
+        monkeypatch.setattr(sys, "stderr", deaf)
+        common.say("one")
+        common.say("two")
 
 
 def test_what_a_run_cannot_keep_is_shown_all_the_same(
@@ -561,6 +609,25 @@ def test_a_film_that_cannot_be_written_is_refused_before_anything_else(tmp_path:
         Recorder(tmp_path / "file" / "film.mp4", 20)
     with pytest.raises(UserError, match=r"cannot write /proc/film\.mp4: "):
         Recorder(Path("/proc/film.mp4"), 20)
+
+
+def test_a_film_of_which_the_disk_took_but_a_part_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_text("an older one")
+    recorder = Recorder(film, 20)
+    close = recorder._writer.close
+
+    def torn() -> None:  # ffmpeg says nothing of a full disk that Python hears
+        close()
+        os.truncate(recorder._temporary, 100)
+
+    monkeypatch.setattr(recorder._writer, "close", torn)
+    with pytest.raises(UserError, match="0 of 3 pictures are in it; is the disk"), recorder:
+        for _ in range(3):
+            recorder.add(np.zeros((64, 64, 3), np.uint8))
+    assert [*tmp_path.iterdir()] == [film] and film.read_text() == "an older one"
 
 
 def test_a_film_that_cannot_be_begun_leaves_nothing(

@@ -18,7 +18,8 @@ from metarl.agent import Embeds
 from metarl.agents import AGENTS
 from metarl.cli.labels import told_apart
 from metarl.cli.report import too_few, write
-from metarl.cli.sections import scores
+from metarl.cli.sections import family_sections, scores
+from metarl.errors import DamagedFile
 from metarl.evaluate import Apart, apart
 from metarl.randomness import Draws
 from metarl.report import Page, picture
@@ -220,6 +221,18 @@ def test_a_run_that_was_judged_once_in_training_says_so_beside_its_dot() -> None
     assert not figures.learning_curves({"pearl": [twice]}, "return").axes[0].texts
 
 
+def test_the_words_beside_a_dot_stay_inside_the_axes_and_no_curve_is_cut_off_for_them() -> None:
+    def run(*steps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return np.array(steps), np.array(steps), -np.array(steps)
+
+    figure = figures.learning_curves({"maml": [run(100)], "pearl": [run(50, 1000)]}, "return")
+    figure.canvas.draw()
+    for ax in figure.axes:
+        frame, (words,) = ax.get_window_extent(), ax.texts
+        box = words.get_window_extent()
+        assert frame.x0 < box.x0 and box.x1 < frame.x1 and ax.get_xlim()[1] >= ax.dataLim.x1
+
+
 def test_five_seeds_are_drawn_as_the_interval_of_their_mean_and_four_as_a_line_each() -> None:
     steps = np.array([100.0, 200.0])
     runs = [(steps, steps, np.array([10.0, 20.0 + seed])) for seed in range(5)]
@@ -415,6 +428,44 @@ def test_a_rival_that_was_trained_for_less_is_told(tmp_path: Path) -> None:
     assert "fewer env steps" not in table_of(each, tmp_path)
     each[1] = replace(each[1], metrics=({"env_steps": 80, "wall_s": 1.0},))  # 100 for pearl
     assert "fewer env steps of training than pearl" in table_of(each, tmp_path)
+
+
+def test_figures_that_are_older_than_the_agent_are_told(tmp_path: Path) -> None:
+    each = [entry("pearl", 0, [0, 0, 1, 1.0], tmp_path)]  # judged at 100 of 100 env steps
+    assert "older than the agent" not in table_of(each, tmp_path)
+    longer = replace(each[0], metrics=(*each[0].metrics, {"env_steps": 300, "wall_s": 1.0}))
+    assert ("older than the agent: pearl, seed 0, test: at 100 of 300 env steps; pearl, seed 0, "
+            "ood: at 100 of 300 env steps.") in table_of([longer], tmp_path)
+    # The page's first words too.
+    assert "Trained for 300 env steps, 0.0 minutes; put at env step 100 into" in page(
+        [longer], tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"tasks": 3}'])
+def test_an_evaluation_that_is_damaged_is_named(text: str, tmp_path: Path) -> None:
+    evaluation(tmp_path, 20, 1)
+    (tmp_path / "evaluations" / "test_other.json").write_text(text)
+    with pytest.raises(DamagedFile, match=r"test_other\.json (is not JSON|holds no|is no evalua)"):
+        read(tmp_path, "reach", "pearl", 0, None)
+
+
+@pytest.mark.parametrize(("family", "every", "wanted"), [
+    ("reach", 0, ["--split test", "--split ood"]),
+    ("reach", 2, ["--split test --switch-every 0", "--split ood --switch-every 0"]),
+    ("ant-dir", 0, ["--split test"]),  # it has no others
+])
+def test_a_run_that_was_not_judged_is_shown_commands_that_judge_it(
+    family: str, every: int, wanted: list[str], tmp_path: Path
+) -> None:
+    made = Page("", "")
+    run = Run.create(tmp_path, {
+        "agent": "pearl", "family": family, "seed": 0, "steps": 1, "device": "cpu", "config": {},
+        "options": {}, "shapes": {}, "trial": {"switch_every": every}}, ["metarl"])
+    family_sections(made, [Entry(family, "pearl", 0, {}, run.path, (), run.config)])
+    made.write(tmp_path / "page.html")
+    found = re.findall(rf"metarl evaluate {run.path} (.*?)[<\n]",
+                       (tmp_path / "page.html").read_text())
+    assert found == wanted
 
 
 # The verb.

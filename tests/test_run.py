@@ -1,9 +1,11 @@
 """Run directories, the signals that interrupt runs, and what is shown of them."""
 
+import errno
 import io
 import json
 import math
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -14,11 +16,12 @@ import pytest
 from rich.console import Console
 
 from metarl import display, signals
-from metarl.documents import without_nan
+from metarl.documents import whole, without_nan
 from metarl.errors import DamagedFile, UserError
 from metarl.run import Run, Writer, environment, find
 
-CONFIG = {"agent": "pearl", "family": "reach", "seed": 3, "steps": 100}
+CONFIG = {"agent": "pearl", "family": "reach", "seed": 3, "steps": 100, "device": "cpu",
+          "config": {}, "options": {}, "shapes": {}}
 
 
 def create(root: Path, **changes: object) -> Run:
@@ -43,7 +46,7 @@ def test_a_new_run_says_all_that_made_it(tmp_path: Path) -> None:
 def test_a_status_that_says_nothing_is_damage(text: str, tmp_path: Path) -> None:
     run = create(tmp_path)
     (run.path / "status.json").write_text(text)
-    with pytest.raises(DamagedFile, match=r"status\.json does not say where the run is"):
+    with pytest.raises(DamagedFile, match=r"status\.json (does not say its|holds no)"):
         _ = run.status
 
 
@@ -176,7 +179,36 @@ def test_the_environment_names_versions_and_machine() -> None:
     json.dumps(found)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_configuration_that_lacks_what_it_must_say_is_damage(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    (run.path / "config.json").write_text('{"agent": "pearl"}')
+    with pytest.raises(DamagedFile, match=r"config\.json does not say its family, seed, steps"):
+        _ = run.config
+
+
+def test_a_run_that_could_not_be_begun_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        create(tmp_path)
+    assert not [*tmp_path.rglob("*.*")]
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_older_one(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text("old")
+    with pytest.raises(OSError, match="full"), whole(file) as temporary:
+        temporary.write_text("ne")
+        raise OSError("full")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert file.read_text() == "old"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_only_raises_a_flag(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with signals.stop_on_signals() as stop:
@@ -184,6 +216,47 @@ def test_a_signal_only_raises_a_flag(number: signal.Signals) -> None:
         os.kill(os.getpid(), number)
         assert stop() and stop.number == number
     assert signal.getsignal(number) == before
+
+
+def test_under_nohup_a_terminal_that_is_closed_stops_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_closed_asks_to_stop_and_what_is_said_to_it_then_goes_nowhere() -> None:
+    program = (
+        "import sys, time\n"
+        "from metarl.signals import stop_on_signals\n"
+        "with stop_on_signals() as stop:\n"
+        "    print('ready', flush=True)\n"
+        "    while not stop(): time.sleep(0.01)\n"
+        "    print('nobody reads this', flush=True)\n"
+        "    sys.exit(7)\n"
+    )
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", program])
+    said = b""
+    while b"\n" not in said:
+        said += os.read(terminal, 100)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_reader_that_leaves_ends_nothing() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as file:
+        screen = display.Screen(file=file)
+        with display.Display("pearl on reach", "runs/x", screen) as shown:
+            shown.show(progress(1))
+            shown.show(progress(2))
+        assert screen.quiet
 
 
 def test_a_second_ctrl_c_kills_at_once() -> None:
@@ -243,6 +316,25 @@ def test_a_panel_ends_with_the_checkpoint_after_the_last_iteration(
 def terminal(width: int = 90) -> tuple[Console, io.StringIO]:
     text = io.StringIO()
     return Console(file=text, force_terminal=True, width=width, _environ={"TERM": "xterm"}), text
+
+
+@pytest.mark.parametrize("width", [40, 90])
+def test_no_terminal_is_too_narrow_for_numbers(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    console, text = terminal(width)
+    with display.Display("pearl on reach", "runs/x", console) as shown:
+        for i in range(60):
+            shown.show(replace(progress(i), before=-12345.67, step=10_000 + i, total=20_000))
+    assert "-12,345.67" in text.getvalue() and f"{10_059:,} of 20,000" in text.getvalue()
+    assert "…" not in text.getvalue().replace("collecting the first trial …", "")
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (1234.567, "1,234.57"), (0.5, "0.50"), (0.0134, "0.0134"), (-0.003, "-0.00300"),
+    (-0.0, "0.00"), (-1e-9, "0.00"), (math.nan, "-"),
+])
+def test_a_number_shows_digits_that_say_something(value: float, text: str) -> None:
+    assert display.number(value) == text
 
 
 @pytest.mark.parametrize(("width", "together"), [(90, True), (60, False)])

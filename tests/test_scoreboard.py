@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_report import GOAL, SHAPE, entry
 
-from metarl import scoreboard
+from metarl import statistics
 from metarl.scoreboard import (
     Entry,
     Range,
@@ -85,14 +85,14 @@ def test_all_successes_leave_room_for_a_failure_that_was_not_seen(tmp_path: Path
 def test_two_axes_hold_what_varies_most_and_tell_what_is_linear_in_them() -> None:
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     circle = np.column_stack([3 * np.cos(angle), np.zeros(40), np.sin(angle)])
-    points, shares = scoreboard.principal(circle)
+    points, shares = statistics.principal(circle)
     assert shares.tolist() == pytest.approx([0.9, 0.1])  # 9 and 1 of 10
     assert np.allclose(abs(points[:, 0]), abs(circle[:, 0]))
-    assert scoreboard.explained(np.cos(angle), points) == pytest.approx(1)
-    assert scoreboard.explained(np.cos(2 * angle), points) == pytest.approx(0, abs=1e-9)
+    assert statistics.explained(np.cos(angle), points) == pytest.approx(1)
+    assert statistics.explained(np.cos(2 * angle), points) == pytest.approx(0, abs=1e-9)
 
 
 def test_performance_depends_on_the_parameter_that_parts_it() -> None:
     x, y = (part.ravel() for part in np.meshgrid(np.arange(8.0), np.arange(8.0)))
-    assert scoreboard.dependence((x >= 4).astype(float), x) == pytest.approx(1)
-    assert scoreboard.dependence((x >= 4).astype(float), y) == pytest.approx(0)
+    assert statistics.dependence((x >= 4).astype(float), x) == pytest.approx(1)
+    assert statistics.dependence((x >= 4).astype(float), y) == pytest.approx(0)

@@ -15,13 +15,13 @@ from metarl.agent import Agent
 from metarl.cli.common import (
     RunOptions,
     counted,
-    number,
     parse,
     print_json,
     show,
     table,
     warn,
 )
+from metarl.display import number
 from metarl.envs.family import Family, named_task, parse_task
 from metarl.episodes import Episodes, check_fits, read, with_past_actions
 from metarl.errors import UserError

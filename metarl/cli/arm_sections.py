@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl.cli.common import number
+from metarl.display import number
 from metarl.report import Page, facts, folded, paragraph, picture, table
 from metarl.robot import figures
 from metarl.robot.candidate import FACTOR, TASKS

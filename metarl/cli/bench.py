@@ -1,5 +1,6 @@
 """`metarl bench STUDY`: do the jobs of a study that nobody has done yet."""
 
+import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -7,14 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.live import Live
 
 from metarl import api, scores
 from metarl.agents import AGENTS
-from metarl.cli.common import number, parse, print_json, say, show, table
+from metarl.cli.common import parse, print_json, say, show, table
 from metarl.cli.jobs import Bench, spawn
-from metarl.display import is_lively
+from metarl.display import Screen, is_lively, number
 from metarl.envs import FAMILIES
 from metarl.envs.family import SPLITS
 from metarl.errors import UserError, unknown
@@ -130,7 +130,7 @@ class _Table:
 
     def __init__(self, options: Options, jobs: Sequence[Job]) -> None:
         self._options, self._jobs = options, jobs
-        self._console = Console(stderr=True)
+        self._console = Screen(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False)
 
     def __enter__(self) -> "_Table":
@@ -206,5 +206,6 @@ def _tell(options: Options, jobs: Sequence[Job], code: int) -> int:
         if s.condition == "failed":
             show(f"✗ {job.key}: {s.reason}")
     if done:
-        show(f"next: metarl report {options.study}")
+        root = [] if options.root == JOBS else ["--root", str(options.root)]
+        show(f"next: {shlex.join(['metarl', 'report', options.study, *root])}")
     return code

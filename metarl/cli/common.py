@@ -6,6 +6,7 @@ import difflib
 import io
 import json
 import math
+import os
 import re
 import shutil
 import sys
@@ -16,12 +17,13 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 import rich.box
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from metarl.display import Screen
 from metarl.documents import without_nan
 from metarl.errors import UserError
 from metarl.run import DEFAULT_ROOT
+from metarl.signals import let_go
 
 T = TypeVar("T")
 # tyro makes one line of each paragraph of a description: it gets this word in place of it.
@@ -149,7 +151,7 @@ class _Explained(io.StringIO):
         return self._real.encoding
 
     def isatty(self) -> bool:
-        return self._real.isatty()
+        return self._real.isatty() and not os.environ.get("NO_COLOR")  # of https://no-color.org
 
 
 def _filled(description: str) -> str:
@@ -215,18 +217,18 @@ def show_verdicts(found: Iterable[J]) -> list[J]:
 
 
 def show(content: Any) -> None:
-    """A table or a text on standard output; long words are not broken."""
-    # A pipe has no width, and a table squeezed into 80 columns would lose its ends there.
-    width = None if sys.stdout.isatty() else 160
+    """A table or a text on standard output; long words are not broken, nor numbers cut off."""
     # Else `mine:Boom:` is a picture of an explosion, and a name in brackets is a style.
-    Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False).print(
-        content, soft_wrap=isinstance(content, str)
-    )
-
-
-def number(value: float) -> str:
-    """A number for a table; nothing where there is none."""
-    return f"{value:,.2f}" if math.isfinite(value) else "-"
+    screen = Screen(file=sys.stdout, markup=False, emoji=False, highlight=False)
+    if not sys.stdout.isatty():
+        # A pipe has no width, and a table squeezed into 80 columns would lose its ends there.
+        screen.width = 160
+    if isinstance(content, Table):
+        # In a narrow terminal, rich would cut words and numbers off; it may fold lines itself.
+        for column in content.columns:
+            words = f"{column.header} {' '.join(map(str, column.cells))}".split()
+            column.min_width = max(map(len, words), default=0)
+    screen.print(content, soft_wrap=isinstance(content, str), crop=False)
 
 
 def counted(count: int, what: str) -> str:
@@ -236,7 +238,10 @@ def counted(count: int, what: str) -> str:
 
 def say(text: str) -> None:
     """A word to the person at the terminal, beside the results."""
-    print(text, file=sys.stderr)
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        let_go(sys.stderr)
 
 
 def warn(text: str) -> None:

@@ -38,6 +38,15 @@ def unequal(extents: Mapping[tuple[str, str], Extent], usual: Extent) -> list[st
                       "alike.", "warn")] if told else []
 
 
+def behind(agents: Agents) -> list[str]:
+    """A warning where an agent was judged before training went on."""
+    told = "; ".join(f"{name}, seed {e.seed}, {split}: at {step:,} of {e.env_steps:,} env steps"
+                     for name, each in agents.items() for e in each
+                     for split, step in e.behind.items())
+    return [paragraph(f"These figures are older than the agent: {told}. metarl evaluate judges its "
+                      "newest checkpoint.", "warn")] if told else []
+
+
 def lengths(agents: Agents) -> list[str]:
     """A warning where episodes are longer for one agent than for another."""
     steps = {name: {j.horizon for e in each for j in e.judged.values()}

@@ -11,7 +11,6 @@ from metarl.agent import Agent
 from metarl.cli.common import (
     RunOptions,
     counted,
-    number,
     parse,
     print_json,
     show,
@@ -19,6 +18,7 @@ from metarl.cli.common import (
     warn,
 )
 from metarl.collect import Switch
+from metarl.display import number
 from metarl.envs.family import Family, Split, sample_tasks
 from metarl.envs.sim2real import make_worlds
 from metarl.errors import UserError

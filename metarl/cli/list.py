@@ -70,8 +70,9 @@ def _loaded(group: str, own: Any, look_up: Any) -> dict[str, Any]:
 
 def size(family: Any) -> str:
     """How long an episode of a family is, and how many tasks there are."""
+    splits = "test and ood" if any(p.ood for p in family.parameters) else "test"
     return (f"{family.horizon} steps of {family.control_step:g} s an episode; "
-            f"{family.task_counts[0]} train tasks, {family.task_counts[1]} test and ood tasks")
+            f"{family.task_counts[0]} train tasks, {family.task_counts[1]} {splits} tasks")
 
 
 def parameters(family: Any) -> Any:

@@ -17,7 +17,6 @@ from metarl.cli.common import (
     FamilyOptions,
     build_family,
     explain_family,
-    number,
     parse,
     print_json,
     show,
@@ -26,6 +25,7 @@ from metarl.cli.common import (
     warn,
 )
 from metarl.collect import Tasks, collect
+from metarl.display import number
 from metarl.envs.entries import action_entries, observation_entries
 from metarl.envs.expert import Expert
 from metarl.envs.family import Family, named_task, parse_task

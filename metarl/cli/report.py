@@ -16,6 +16,7 @@ from metarl.errors import UserError, unknown
 from metarl.report import Page, code, folded, paragraph
 from metarl.run import DEFAULT_ROOT, Run, find, this_command
 from metarl.scoreboard import FEW, Entry, read
+from metarl.scores import machine
 from metarl.study import JOBS, another, load, studies, trained_run
 
 if TYPE_CHECKING:
@@ -181,12 +182,21 @@ def _lead(entries: Sequence[Entry]) -> str:
         entry = entries[0]
         which = "into each of its tasks anew" if entry.familiar else \
             "into tasks that it had never met"
-        then = f"; then put {which}" if entry.judged or entry.switched else "; not judged yet"
-        return f"Trained for {entry.env_steps:,} env steps, {entry.wall_s / 60:.1f} minutes{then}."
+        when = f" at env step {min(entry.behind.values()):,}" if entry.behind else ""
+        then = f"; put{when} {which}" if entry.judged or entry.switched else "; not judged yet"
+        return f"{_training(entry)}{then}."
     families = dict.fromkeys(entry.family for entry in entries)
-    return (f"{len(agents)} agents and baselines ({', '.join(agents)}) on "
-            f"{', '.join(families)}, {len(entries)} runs in all. Each was trained, frozen, and put "
-            f"into held-out tasks{_known(entries)}{_unless_judged(entries)}.")
+    named = ", ".join(agents)
+    who = f"{len(agents)} agents and baselines ({named})" if len(agents) > 1 else named
+    return (f"{who} on {', '.join(families)}, {len(entries)} runs in all. Each was trained, "
+            f"frozen, and put into held-out tasks{_known(entries)}{_unless_judged(entries)}.")
+
+
+def _training(entry: Entry) -> str:
+    if entry.metrics:
+        return f"Trained for {entry.env_steps:,} env steps, {entry.wall_s / 60:.1f} minutes"
+    return "There are no metrics of its training" if entry.config else \
+        "A policy of the family's own, told each task and never trained"
 
 
 def _known(entries: Sequence[Entry]) -> str:
@@ -240,7 +250,6 @@ def _footer(entries: Sequence[Entry]) -> str:
     environments: list[dict[str, Any]] = [
         Run(entry.path).environment for entry in entries if entry.config is not None]
     commits = dict.fromkeys((e.get("commit") or "unknown")[:7] for e in environments)
-    machines = dict.fromkeys(f"{e['cores']} cores {e['cpu']}, {e['gpu'] or 'no GPU'}"
-                             for e in environments)
+    machines = dict.fromkeys(map(machine, environments))
     return (f"metarl {environments[0]['metarl'] if environments else ''}; commits "
             f"{', '.join(commits)}; trained on {'; '.join(machines)}") if environments else ""

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import torch
 
-from metarl.cli.common import number, parse, print_json, say, show, table
+from metarl.cli.common import parse, print_json, say, show, table
 from metarl.cli.robot_link import ArmOptions, Chosen, choose, connected, opening, refuse_arm
+from metarl.display import number
 from metarl.robot.candidate import FACTOR, FIGURES, TASKS
 from metarl.robot.gate import Pair, Verdict
 from metarl.robot.limits import Limits

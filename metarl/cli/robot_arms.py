@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from metarl.cli.common import number, parse, print_json, show, show_verdicts, table, warn
+from metarl.cli.common import parse, print_json, show, show_verdicts, table, warn
 from metarl.cli.robot_link import words_to_options
+from metarl.display import number
 from metarl.errors import UserError
 from metarl.robot.arm import ArmAdapter
 from metarl.robot.driver import extra

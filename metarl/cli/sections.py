@@ -12,6 +12,7 @@ from metarl.cli.doubts import (
     RIVAL,
     Agents,
     Extent,
+    behind,
     budgets,
     experience,
     extents_of,
@@ -23,6 +24,7 @@ from metarl.cli.doubts import (
     unequal,
     usual_extent,
 )
+from metarl.envs import FAMILIES
 from metarl.report import Page, code, folded, paragraph, picture, table
 from metarl.scoreboard import (
     RETURN,
@@ -103,7 +105,8 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
             "bootstrap over whole seeds, widened for their small number; of one seed alone, a "
             "bootstrap over tasks; of success never narrower than that of as many independent "
             "tasks."),
-        table(columns, rows, markup=True), *unequal(extents, usual), *lengths(agents),
+        table(columns, rows, markup=True), *behind(agents), *unequal(extents, usual),
+        *lengths(agents),
         *budgets(agents, against), *experience(agents, against), *_words(agents, gaps))
 
 
@@ -199,15 +202,25 @@ def _titled(name: str, each: Sequence[Entry]) -> str:
 
 
 def _missing(page: Page, entries: Sequence[Entry]) -> None:
-    lacking = [e for e in entries if not e.judged]
+    lacking = [e for e in entries if not e.judged and e.config is not None]
     if not lacking:
         return
     why = "Some were judged by an older metarl that kept less. " if any(
         e.outdated for e in lacking) else ""
+    lines = []
+    for e in lacking:
+        # Where tasks change on the way, nothing is judged at its best unless it is asked for.
+        more = " --switch-every 0" if (e.config or {}).get("trial", {}).get("switch_every") else ""
+        lines += [f"metarl evaluate {e.words} --split {split}{more}" for split in _splits(e)]
     page.section("Not judged yet", paragraph(
-        f"{why}To judge a run on tasks that it has never met:"),
-        code("\n".join(f"metarl evaluate {e.words} --split {split}" for e in lacking
-                       for split in ("test", "ood"))))
+        f"{why}To judge a run on tasks that it has never met, and that stay as they are:"),
+        code("\n".join(lines)))
+
+
+def _splits(entry: Entry) -> list[str]:
+    """The splits to judge a run on: of a family that is not at hand, `test` alone is certain."""
+    family = FAMILIES.get(entry.family)
+    return ["test", "ood"] if family and any(p.ood for p in family().parameters) else ["test"]
 
 
 def _learning(page: Page, agents: Agents) -> None:

@@ -17,6 +17,7 @@ from metarl.cli.common import (
     split_family,
     warn,
 )
+from metarl.documents import whole
 from metarl.errors import UserError
 from metarl.video import choose_backend
 
@@ -102,8 +103,8 @@ def _draw(family: Any, options: Options, out: Path) -> None:
                       color="#333333")
     _legend(parts[2], scales)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=90)
+        with whole(out) as temporary:
+            figure.savefig(temporary, dpi=90)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error}") from None
     finally:

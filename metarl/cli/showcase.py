@@ -11,12 +11,13 @@ from torch import Tensor
 
 from metarl import api, figures, report
 from metarl.agent import Agent
-from metarl.cli.common import number, print_json, say, show, table
+from metarl.cli.common import print_json, say, show, table
 from metarl.cli.demo import Options
 from metarl.cli.films import film_trial
 from metarl.cli.resume import Options as Resuming
 from metarl.cli.resume import resumed
 from metarl.cli.train import begin
+from metarl.display import number
 from metarl.envs.expert import Expert
 from metarl.envs.family import Family, named_task, sample_tasks
 from metarl.envs.worlds import Worlds
