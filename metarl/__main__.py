@@ -107,9 +107,16 @@ def usage() -> str:
 
 def _complain(error: Exception) -> int:
     print(f"metarl: {_told(error)}", file=sys.stderr)
-    if isinstance(error, OSError) and error.errno in _PLACES:
+    if _place(error):
         return UserError.exit_code
     return error.exit_code if isinstance(error, UserError) else 1
+
+
+def _place(error: Exception) -> str:
+    """The file or folder that cannot be used, where that is what is wrong."""
+    if not isinstance(error, OSError) or error.errno not in _PLACES:
+        return ""
+    return str(error.filename2 or error.filename or "")
 
 
 def _told(error: Exception) -> str:
@@ -117,9 +124,8 @@ def _told(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
-    if isinstance(error, OSError) and error.errno in _PLACES:
-        return (f"cannot use {error.filename2 or error.filename}: {error.strerror}; choose "
-                "another place")
+    if isinstance(error, OSError) and (place := _place(error)):
+        return f"cannot use {place}: {error.strerror}; choose another place"
     if isinstance(error, OSError):
         return f"{text}; nothing that was saved before is lost"
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
