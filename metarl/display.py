@@ -165,7 +165,7 @@ class Display:
                   for values in (self._before, self._after)]
         grid = Table.grid(padding=(0, _GAP))
         grid.add_column(style="dim")
-        grid.add_column(justify="right", no_wrap=True, min_width=max(map(len, told)))
+        grid.add_column(justify="right", no_wrap=True)
         grid.add_column(no_wrap=True)
         grid.add_row(_BEFORE, told[0], Text(curves[0], style="dim"))
         grid.add_row("return after adaptation", Text(told[1], style="bold"),

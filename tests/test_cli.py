@@ -242,8 +242,9 @@ def test_a_place_that_cannot_be_written_to_is_a_slip(
     assert places["file"].read_text() == "mine"
 
 
-def test_a_reader_that_has_had_enough_is_no_failure() -> None:
-    words = [sys.executable, "-m", "metarl", "list"]
+@pytest.mark.parametrize("word", ["list", "--help"])
+def test_a_reader_that_has_had_enough_is_no_failure(word: str) -> None:
+    words = [sys.executable, "-m", "metarl", word]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None and child.stderr is not None
         child.stdout.close()
