@@ -245,7 +245,10 @@ def test_a_place_that_cannot_be_written_to_is_a_slip(
 @pytest.mark.parametrize("word", ["list", "--help"])
 def test_a_reader_that_has_had_enough_is_no_failure(word: str) -> None:
     words = [sys.executable, "-m", "metarl", word]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+    # Of what is buffered, Python would find out at its very end.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=buffered) as child:
         assert child.stdout is not None and child.stderr is not None
         child.stdout.close()
         assert child.stderr.read() == b""
