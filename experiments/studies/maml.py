@@ -45,7 +45,8 @@ _LAST_OF_THREE = ("--config.no-every-round", "--config.no-learned-sizes", "--con
 # Without a teacher noise must find what it would have shown.
 _ALONE = (*_LAST_ROUND, "--config.taught", "0", "--config.std", "0.5")
 _ROUNDS = {"maml (every round)": _EVERY_ROUND, "maml (last round)": _LAST_ROUND,
-           "maml (last of three)": _LAST_OF_THREE, "maml (alone)": _ALONE}
+           "maml (last of three)": _LAST_OF_THREE, "maml (alone)": _ALONE,
+           "maml (1000 tasks)": ("--train-tasks", "1000")}
 _ARMS, _CHEETAHS = ["reach", "push", "insert"], ["cheetah-dir", "cheetah-vel"]
 
 
