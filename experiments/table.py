@@ -27,6 +27,7 @@ _HEAD = ("family", "agent", "seeds", "env steps", "minutes", "before", "after 1"
 _BECAME = {
     ("cheetah-dir", "pearl (2600 updates, 4 episodes)"): "pearl",
     ("push", "pearl (observations)"): "pearl",
+    ("insert", "pearl (1.2 M)"): "pearl",
     ("reach", "maml (every round)"): "maml",
     ("cheetah-dir", "rl2 (96 M, noise kept)"): "rl2",
 }
