@@ -26,7 +26,7 @@ _HEAD = ("family", "agent", "seeds", "env steps", "minutes", "before", "after 1"
 # Experiments whose settings are the preset's now, under the label that they were run by.
 _BECAME = {
     ("cheetah-dir", "pearl (2600 updates, 4 episodes)"): "pearl",
-    ("push", "pearl (observations)"): "pearl",
+    ("push", "pearl (6 M)"): "pearl",
     ("insert", "pearl (1.2 M)"): "pearl",
     ("reach", "maml (every round)"): "maml",
     ("cheetah-dir", "rl2 (96 M, noise kept)"): "rl2",
