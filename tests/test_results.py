@@ -74,7 +74,7 @@ def test_of_a_family_the_best_comes_first_and_its_name_once() -> None:
 
 def test_shorter_episodes_are_another_family_and_an_experiment_that_became_a_preset_its_agent(
 ) -> None:
-    rows = [row(agent="maml (H 100)"), row(family="push", agent="pearl (observations)",
+    rows = [row(agent="maml (H 100)"), row(family="push", agent="pearl (6 M)",
                                            success="0.9333")]
     assert [line[:2] for line in cells(rows)] == [
         ["`cheetah-vel`, H 100", "maml (H 100)"], ["`push`", "pearl"]]
