@@ -24,7 +24,7 @@ from metarl.run import DEFAULT_ROOT, Run, Writer, this_command
 from metarl.signals import EXIT_CODE, stop_on_signals
 from metarl.train import Budget, Progress, Record, Setting, train
 
-# All are drawn before training begins, one by one: so many take some ten seconds, and a run meets
+# All are drawn before training begins, one by one: so many take some seconds, and a run meets
 # fewer.
 _MOST_TASKS = 100_000
 _FIELDS = "; ".join(f"{kind} ({', '.join(fields)})" for kind, fields in FIELDS.items())

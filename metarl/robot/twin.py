@@ -38,8 +38,8 @@ FAULTS = ("late", "lost", "duplicated", "reordered", "corrupt", "frozen", "nan",
 
 
 def check_fault(name: str) -> None:
-    """Raise UserError for a fault that no wire has."""
-    if name not in FAULTS:
+    """Raise UserError for a fault that no wire has; "" is none."""
+    if name and name not in FAULTS:
         raise unknown("fault", str(name), FAULTS)
 
 
@@ -59,8 +59,7 @@ class Twin(ArmAdapter):
         names: dict[str, ArmName] = {name: name for name in ARMS}
         if arm not in names:
             raise unknown("arm of the twin", arm, names)
-        if fault:
-            check_fault(fault)
+        check_fault(fault)
         for flaw, seconds in (("latency", latency), ("delay", delay), ("fault_at", fault_at)):
             check_amount(flaw, seconds)
         name = names[arm]
@@ -217,8 +216,7 @@ class Twin(ArmAdapter):
 
     def inject(self, fault: str) -> None:
         """Let its wire, or itself, fail from now on in one of FAULTS; "" heals the wire."""
-        if fault:
-            check_fault(fault)
+        check_fault(fault)
         if fault == self._fault:
             return
         self._fault, self._fault_since = fault, time.monotonic()
