@@ -12,6 +12,7 @@ the relatives change is what a step looks like, never the loop:
 * ProMP (Rothfuss et al., ICLR 2019): the inner objective is the ratio of likelihoods. Its gradient
   is the same, its curvature also has the term E[grad log p grad log p^T A], by which the weights
   that sampled are credited with what their rollouts taught;
+* rollouts with contexts of their own (`own_contexts`): the step goes to those that earned most;
 * learned rewards (`inner_rewards`): the inner objective has a function of the reward in its place;
 * learned sizes (`inner_sizes`): what a round earned says how long its step is.
 
@@ -22,63 +23,38 @@ are learned by behind "rate/", as "slopes" and as "sizes".
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metarl.agents.inner_rewards import Units, straight
+from metarl.agents import rounds as lived_rounds
+from metarl.agents.inner_rewards import straight
 from metarl.agents.inner_sizes import even, factors
-from metarl.agents.returns import (
-    baseline_features,
-    centred,
-    discounted,
-    explained_variance,
-    gae,
-    linear_baseline,
-    mean,
-    normalised,
-)
+from metarl.agents.own_contexts import way_to_the_best
+from metarl.agents.returns import mean
+from metarl.agents.rounds import Round
 from metarl.agents.stacked import Gaussian, Weights, log_likelihood, policy, stacked
 from metarl.agents.state import named, under
-from metarl.trial import Trial
 
-LIVED = ("obs", "action", "reward", "last")  # all that an inner step needs of a step
 _SLOPES, _SIZES = "slopes", "sizes"
 Rates = Mapping[str, Tensor | float]  # inner step sizes, of those weights alone that adapt
 Loss = Callable[[Weights], Tensor]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(lived_rounds.Config):
     """Hyperparameters of the inner loop."""
 
-    rollouts: int = 20  # rows per task, whose episodes an inner step learns from
     inner_steps: int = 1  # gradient steps that the outer one looks through; each has own rollouts
     inner_rate: float = 0.1  # step size of the inner gradient step
     inner_decay: float = 1.0  # factor on that size from each inner step to the next
     first_order: bool = False  # FOMAML: drop the second derivatives
     head_only: bool = False  # ANIL: only the last layer and the deviation take inner steps
     context_size: int = 0  # CAVIA: numbers beside the observation, which alone take inner steps
+    spread: float = 0.0  # a rollout's own context deviates by this at first; 0: it has its task's
+    spread_decay: float = 0.5  # factor on that from each round to the next
     learned_rates: bool = False  # Meta-SGD: each weight learns its inner step size
-    learned_rewards: bool = False  # inner steps see rewards through a function that is learned
     learned_sizes: bool = False  # ALFA: what a round earned says how long its inner step is
-    discount: float = 0.99  # per step
-    decay: float = 0.97  # lambda of the advantages
-
-
-class Round(NamedTuple):
-    """S samples of each of M tasks: H control steps of every row, under unchanging weights."""
-
-    obs: Tensor  # (M, S, O), replica by replica
-    action: Tensor  # (M, S, A)
-    advantage: Tensor  # (M, S), normalised; 0 where not valid
-    valid: Tensor  # (M, S) bool; False in a later episode that the round's end cut short
-    explained: Tensor  # (M, 1) explained variance of the baseline
-    parts: Tensor  # (M, S, J) advantages by each part of a learned function of the reward, if any
-    earned: Tensor  # (M, 1) mean reward, in the units of what is learned if anything is
-    shown: Tensor  # (M, S, A) what a teacher would have done
-    share: Tensor  # (M, S) that imitating it has of what the outer step improves, from 0 to 1
 
 
 # The numbers that are learned.
@@ -178,73 +154,26 @@ def replayed(
 ) -> list[Weights]:
     """Each task's weights (M, ...) before the first round and after an inner step on each. With the
     policies that `acted` in the rounds, the inner objective is ProMP's ratio."""
-    weights = initialisation(meta, len(rounds[0].obs))
-    lived = [weights]
+    lived = [initialisation(meta, len(rounds[0].obs))]
     for i, each in enumerate(rounds):
-        seen = credited(meta, each)
-        loss = partial(ratio_loss, seen, acted[i]) if acted else partial(inner_loss, seen)
-        weights = adapted(weights, loss, rates(config, meta, i, each.earned), config.first_order)
-        lived.append(weights)
+        lived.append(stepped(config, meta, lived[-1], each, i, acted[i] if acted else None))
     return lived
+
+
+def stepped(
+    config: Config, meta: Weights, weights: Weights, lived: Round, taken: int,
+    acted: Gaussian | None = None,
+) -> Weights:
+    """Each task's weights (M, ...) after the inner step on a round, after so many others."""
+    sizes = rates(config, meta, taken, lived.earned)
+    if config.spread:
+        way = way_to_the_best(lived.own, lived.each, sizes["context"])
+        return weights | {"context": weights["context"] + way}
+    seen = credited(meta, lived)
+    loss = partial(ratio_loss, seen, acted) if acted else partial(inner_loss, seen)
+    return adapted(weights, loss, sizes, config.first_order)
 
 
 def last_policy(config: Config, meta: Weights, rounds: Sequence[Round]) -> Gaussian:
     """Each task's policy in the last round, adapted on all rounds before it."""
     return policy(replayed(config, meta, rounds[:-1])[-1], rounds[-1].obs)
-
-
-# Rollouts.
-
-
-def rounds_of(
-    config: Config, trial: Trial, device: torch.device, units: Units | None = None,
-    lesson: tuple[Tensor, Tensor] | None = None,
-) -> list[Round]:
-    """The data of each inner step and of the outer one, cut where weights changed; with a teacher's
-    `lesson`, if there is one."""
-    parts = [getattr(trial, name).to(device).split(trial.round) for name in LIVED]
-    tasks = trial.last.shape[1] // trial.replicas
-    rounds = [round_of(config, tasks, units, *steps) for steps in zip(*parts, strict=True)]
-    if lesson is None:
-        return rounds
-    told = zip(rounds, *(part.to(device).split(trial.round) for part in lesson), strict=True)
-    return [lived._replace(shown=_by_task(tasks, shown), share=_by_task(tasks, share))
-            for lived, shown, share in told]
-
-
-def round_of(
-    config: Config, tasks: int, units: Units | None,
-    obs: Tensor, action: Tensor, reward: Tensor, last: Tensor,
-) -> Round:
-    """Samples from the steps (H, N, ...) of a round, at whose end every row ends an episode.
-    `units` are those in which learned functions see rewards."""
-    by_task = partial(_by_task, tasks)
-    number = last.cumsum(0) - last.long()  # (H, N) of each step's episode
-    valid = by_task((number == 0) | (number < number[-1]))
-    step = torch.arange(len(reward), device=reward.device)[:, None]
-    began = torch.where(last, step + 1, 0).roll(1, 0).index_fill(0, step[0], 0).cummax(0).values
-    features = by_task(baseline_features(obs, step - began))  # of the time since it began
-
-    def judged(reward: Tensor) -> tuple[Tensor, Tensor]:
-        target = by_task(discounted(reward, last, config.discount))
-        fitted = linear_baseline(features, target, valid)
-        value = fitted.view(-1, len(reward)).T  # (T, N)
-        # Rollouts have a fixed length that the baseline's features tell: nothing follows them.
-        advantage = gae(reward, value, value.roll(-1, 0), last, last, config.discount, config.decay)
-        return by_task(advantage), explained_variance(fitted, target, valid)
-
-    advantage, explained = judged(reward)
-    parts = [centred(judged(part)[0], valid) / units.size for part in units.parts(reward)
-             ] if units and config.learned_rewards else []
-    seen = units.seen(reward) if units else reward
-    acted = by_task(action)
-    return Round(
-        by_task(obs), acted, normalised(advantage, valid), valid, explained[:, None],
-        torch.stack(parts, -1) if parts else advantage.new_empty(*advantage.shape, 0),
-        mean(by_task(seen), valid), shown=acted, share=torch.zeros_like(advantage),
-    )
-
-
-def _by_task(tasks: int, x: Tensor) -> Tensor:
-    """Steps (T, N, ...) as samples (M, S, ...), replica by replica."""
-    return x.unflatten(1, (tasks, -1)).movedim(0, 2).flatten(1, 2)

@@ -4,7 +4,7 @@ Each task's rollouts give its policy an inner gradient step (`inner`); the outer
 the adapted policies earn, differentiating through the inner one (`outer_trpo`, `outer_ppo`, or
 Reptile's in `outer`). Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
 Networks" (ICML 2017). FOMAML, ANIL, CAVIA, Meta-SGD, ProMP and Reptile are settings of it. With PPO
-a `teacher` may be imitated at first.
+a `teacher` may be imitated at first, and rollouts may explore by `own_contexts`.
 
 When it is judged or used it takes an inner step after every round of H control steps of all of its
 rollouts, however many these are: the return of episode k is that of the rows' first episodes in
@@ -14,7 +14,7 @@ Differences: the standard deviation is learned and adapts too, and advantages lo
 than with the papers' decay of 1, as the gradient of a few rollouts has less noise then.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -24,28 +24,18 @@ from torch import Tensor
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import outer
-from metarl.agents.inner import (
-    LIVED,
-    Loss,
-    adapted,
-    credited,
-    initialisation,
-    inner_loss,
-    meta_parameters,
-    rates,
-    round_of,
-    rounds_of,
-)
+from metarl.agents.inner import adapted, initialisation, meta_parameters, rates, stepped
 from metarl.agents.inner_rewards import Units, steepness
 from metarl.agents.inner_sizes import lengths
 from metarl.agents.networks import LOG_STD, Normalizer
 from metarl.agents.outer_ppo import ppo
 from metarl.agents.outer_trpo import trpo
+from metarl.agents.own_contexts import beside, deviations, imitated
 from metarl.agents.ppo import annealed
+from metarl.agents.rounds import LIVED, Round, round_of, rounds_of
 from metarl.agents.stacked import Weights, initial, policy
 from metarl.agents.state import named, under
 from metarl.agents.teacher import cloning_loss, lesson
-from metarl.errors import UserError, unknown
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
@@ -70,6 +60,8 @@ class Belief(NamedTuple):
     weights: Weights  # (M, ...) each
     taken: int = 0  # inner steps, of all tasks alike
     pending: tuple[Steps, ...] = ()  # (N, ...) each
+    draws: Draws | None = None  # of rollouts' own contexts
+    own: Tensor | None = None  # (M, R, C) these, now: by how much they deviate from their task's
 
 
 class Maml:
@@ -78,7 +70,9 @@ class Maml:
     Config = Config
 
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
-        _check(config)
+        outer.check(config)
+        if config.spread:
+            config = replace(config, context_size=shapes.task)
         self.config, self.device, self.horizon = config, device, shapes.horizon
         self.plan = Plan(
             config.tasks, config.rollouts, config.inner_steps + 1, noise_when_judged=True,
@@ -92,16 +86,19 @@ class Maml:
         learned = config.learned_rewards or config.learned_sizes
         self.units = Units().to(device) if learned else None
         self.normalizer = Normalizer(shapes.obs).to(device) if config.normalize else None
+        self.tasks = Normalizer(shapes.task).to(device) if config.spread else None
 
     # Acting.
 
     def prior(self, tasks: Tensor, replicas: int, draws: Draws) -> Belief:
         """The meta-trained weights, for each of M tasks."""
-        return Belief(initialisation(self.meta, len(tasks)))
+        return self._begun(initialisation(self.meta, len(tasks)), 0, draws)
 
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
         """Actions (N, A) of each row's adapted policy; with noise None, the mean."""
         rows = self._seen(obs).view(_tasks(belief), -1, obs.shape[-1])  # (M, R, O)
+        if noise is not None and belief.own is not None:
+            rows = beside(rows, belief.own)
         action, log_std = policy(belief.weights, rows)
         if noise is not None:
             action = action + log_std.exp() * noise.view_as(action)
@@ -115,9 +112,19 @@ class Maml:
             return belief._replace(pending=pending)
         obs, *rest = (torch.stack([getattr(s, name) for s in pending]) for name in LIVED)
         with torch.no_grad():
-            lived = round_of(self.config, _tasks(belief), self.units, self._seen(obs), *rest)
-            loss = partial(inner_loss, credited(self.meta, lived))
-            return self._adapted(belief, loss, lived.earned)
+            seen = self._seen(obs)
+            lived = round_of(self.config, _tasks(belief), self.units, seen, *rest, own=belief.own)
+            reached = stepped(self.config, self.meta, belief.weights, lived, belief.taken)
+        return self._begun(reached, belief.taken + 1, belief.draws)
+
+    def _begun(self, weights: Weights, taken: int, draws: Draws | None) -> Belief:
+        """The belief at the beginning of a round."""
+        own = self._own(draws, taken) if draws and self.config.spread else None
+        return Belief(weights, taken, (), draws, own)
+
+    def _own(self, draws: Draws, taken: int) -> Tensor:
+        spread = self.config.spread * self.config.spread_decay**taken
+        return deviations(draws, taken, spread, self.config.context_size).to(self.device)
 
     def imitate(self, belief: Belief, lived: Steps) -> Belief:
         """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
@@ -125,24 +132,20 @@ class Maml:
         gradient that holds for its own alone.)"""
         shown, unknown = lived.action[None].clamp(-1, 1), lived.reward.new_full((1, 1), torch.nan)
         loss = partial(cloning_loss, self._seen(lived.obs)[None], shown)
+        sizes = rates(self.config, self.meta, belief.taken, unknown)
+        moving = {name: size for name, size in sizes.items() if name != "log_std"}
         with torch.no_grad():
-            return self._adapted(belief, loss, unknown, leaving=("log_std",))
-
-    def _adapted(
-        self, belief: Belief, loss: Loss, earned: Tensor, leaving: Collection[str] = ()
-    ) -> Belief:
-        """The belief after an inner step, in which some weights are left as they are."""
-        sizes = rates(self.config, self.meta, belief.taken, earned)
-        moved = {name: size for name, size in sizes.items() if name not in leaving}
-        return Belief(adapted(belief.weights, loss, moved), belief.taken + 1)
+            reached = adapted(belief.weights, loss, moving)
+        return self._begun(reached, belief.taken + 1, belief.draws)
 
     # Learning.
 
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         """One outer step on a trial that began at the prior; numbers to log."""
-        seen = replace(trial, obs=self._seen(trial.obs.to(self.device)))
         shown = lesson(trial, iteration, self.config.taught)
-        rounds = rounds_of(self.config, seen, self.device, self.units, shown)
+        if self.tasks and shown[1].any():
+            return self._taught(self.tasks, trial, *shown, seed, iteration)
+        rounds = self._rounds(trial, shown)
         rate = annealed(self.config.outer_rate, iteration, self.config.anneal)
         step, config = _OUTER[self.config.outer], replace(self.config, outer_rate=rate)
         self.meta, self.memory, numbers = step(config, self.meta, self.memory, rounds)
@@ -150,16 +153,39 @@ class Maml:
             "loss/explained_variance": float(rounds[-1].explained.nanmean()),
             "policy/std": float(self.meta["log_std"].clamp(*LOG_STD).exp().mean()),
         }
-        if learned := under("rate", self.meta):
-            numbers["policy/inner_rate"] = float(torch.stack([r.mean() for r in learned.values()])
-                                                 .mean())
+        if learned := list(under("rate", self.meta).values()):
+            numbers["policy/inner_rate"] = float(torch.stack([r.mean() for r in learned]).mean())
         numbers |= steepness(self.meta["slopes"]) if self.config.learned_rewards else {}
         if self.config.learned_sizes:
             numbers |= lengths(self.meta["sizes"], [lived.earned for lived in rounds[:-1]])
-        self._measure(trial, seen)
+        self._measure(trial)
         return numbers
 
-    def _measure(self, trial: Trial, seen: Trial) -> None:
+    def _rounds(self, trial: Trial, shown: tuple[Tensor, Tensor] | None = None) -> list[Round]:
+        """What was lived in each round, as the agent sees it."""
+        seen = replace(trial, obs=self._seen(trial.obs.to(self.device)))
+        own = [self._own(trial.draws, i) for i in range(len(trial) // trial.round)
+               ] if trial.draws and self.config.spread else ()
+        return rounds_of(self.config, seen, self.device, self.units, shown, own)
+
+    def _taught(
+        self, units: Normalizer, trial: Trial, shown: Tensor, share: Tensor, seed: int,
+        iteration: int,
+    ) -> dict[str, float]:
+        """Imitate a teacher in the contexts that describe the tasks, where it knew what to do."""
+        self._measure(trial)
+        units.update(trial.task.float())
+        told = units(trial.task.float().to(self.device)).expand(len(trial), -1, -1)
+        known = (share > 0) & trial.obs.isfinite().all(-1)
+        if not known.any():
+            return {"health/nonfinite": 1.0}
+        obs = self._seen(trial.obs.to(self.device))
+        obs, shown, told = (x.to(self.device)[known] for x in (obs, shown, told))
+        source = torch_generator(seed, iteration, Role.LEARN, torch.device("cpu"))
+        self.meta, apart = imitated(self.meta, obs, shown, told, source)
+        return {"policy/from_teacher": apart, "health/nonfinite": 0.0}
+
+    def _measure(self, trial: Trial) -> None:
         """Bring the units up to date, now that what was lived in the old ones is learned from: of
         observations and rewards always, of advantages once, so that inner steps begin as long as
         without."""
@@ -170,8 +196,7 @@ class Maml:
         if self.units:
             self.units.rewards.update(trial.reward[..., None])
         if self.units and self.config.learned_rewards and self.units.scale == 0:
-            rounds = rounds_of(self.config, seen, self.device, self.units)
-            self.units.measure([lived.parts for lived in rounds])
+            self.units.measure([lived.parts for lived in self._rounds(trial)])
 
     def _seen(self, obs: Tensor) -> Tensor:
         """Observations (..., O) as the policy sees them."""
@@ -193,7 +218,8 @@ class Maml:
         """The part of the state that acting and inferring need."""
         units = named("units", self.units.state_dict()) if self.units else {}
         moments = named("normalizer", self.normalizer.state_dict()) if self.normalizer else {}
-        return {**named("weights", self.meta), **units, **moments}
+        tasks = named("tasks", self.tasks.state_dict()) if self.tasks else {}
+        return {**named("weights", self.meta), **units, **moments, **tasks}
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `policy_state` returned."""
@@ -203,6 +229,8 @@ class Maml:
             self.units.load_state_dict(under("units", state))
         if self.normalizer:
             self.normalizer.load_state_dict(under("normalizer", state))
+        if self.tasks:
+            self.tasks.load_state_dict(under("tasks", state))
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         """The adapted weights. Raises ValueError within a round."""
@@ -220,25 +248,3 @@ class Maml:
 
 def _tasks(belief: Belief) -> int:
     return len(belief.weights["log_std"])
-
-
-def _check(config: Config) -> None:
-    """Raise UserError for settings that make no agent."""
-    if config.outer not in _OUTER:
-        raise unknown("outer step", config.outer, _OUTER)
-    if min(config.inner_steps, config.epochs, config.rollouts, config.tasks) < 1:
-        raise UserError("tasks, rollouts, inner_steps and epochs must be at least 1")
-    if not 1 <= config.minibatches <= config.tasks:
-        raise UserError(f"--config.minibatches {config.minibatches} makes no sense; give a number "
-                        f"from 1 to that of --config.tasks, {config.tasks}")
-    if (config.taught or config.every_round) and config.outer not in ("ppo", "promp"):
-        raise UserError(f"the outer step {config.outer} neither imitates a teacher nor counts "
-                        "every round: --config.taught 0 --config.no-every-round, or choose ppo")
-    if config.head_only and config.context_size:
-        raise UserError("either the head takes inner steps or the context does: "
-                        "--config.no-head-only, or --config.context-size 0")
-    named = ("head_only", "context_size", "learned_rates", "learned_rewards", "learned_sizes")
-    unmoved = [name for name in named if getattr(config, name)]
-    if config.outer == "reptile" and unmoved:
-        raise UserError(f"reptile moves what the inner steps move, and learns nothing else: not "
-                        f"under {' and '.join(unmoved)}; choose another outer step")

@@ -7,14 +7,16 @@ first) and of the rounds of rollouts; it returns both anew, and numbers to log.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from metarl.agents import inner
-from metarl.agents.inner import Round, replayed
+from metarl.agents.inner import replayed
+from metarl.agents.rounds import Round
 from metarl.agents.stacked import Gaussian, Weights, flat, moved
+from metarl.errors import UserError, unknown
 
 _CPU_GROUP = 4  # tasks whose activations stay in a core's cache: half the time of all 40 at once
 
@@ -37,12 +39,50 @@ class Config(inner.Config):
     epochs: int = 5  # PPO, ProMP: passes over an iteration's tasks
     minibatches: int = 1  # PPO, ProMP: Adam's steps of a pass, each on a share of the tasks
     every_round: bool = False  # PPO, ProMP: what each inner step leads to counts, not only the last
-    taught: int = 0  # PPO, ProMP: iterations in which the scripted policy is imitated, ever less
+    taught: int = 0  # PPO, ProMP: iterations in which the scripted policy is imitated, ever less;
+    # where rollouts have contexts of their own, it alone
     outer_rate: float = 1e-3  # PPO, ProMP: size of Adam's step
     anneal: int = 0  # PPO, ProMP: iterations in which it shrinks to a tenth; 0: it never does
     clip: float = 0.3  # PPO, ProMP: how far a ratio of likelihoods may lead away from 1
     penalty: float = 5e-4  # ProMP: weight of that divergence at first; it adapts
     reptile_rate: float = 0.5  # Reptile: share of the way to the adapted weights
+
+
+def check(config: Config) -> None:
+    """Raise UserError for settings that make no agent."""
+    if config.outer not in (names := get_args(OuterName)):
+        raise unknown("outer step", config.outer, names)
+    if min(config.inner_steps, config.epochs, config.rollouts, config.tasks) < 1:
+        raise UserError("tasks, rollouts, inner_steps and epochs must be at least 1")
+    if not 1 <= config.minibatches <= config.tasks:
+        raise UserError(f"--config.minibatches {config.minibatches} makes no sense; give a number "
+                        f"from 1 to that of --config.tasks, {config.tasks}")
+    if (config.taught or config.every_round) and config.outer not in ("ppo", "promp"):
+        raise UserError(f"the outer step {config.outer} neither imitates a teacher nor counts "
+                        "every round: --config.taught 0 --config.no-every-round, or choose ppo")
+    if config.head_only and config.context_size:
+        raise UserError("either the head takes inner steps or the context does: "
+                        "--config.no-head-only, or --config.context-size 0")
+    if config.spread:
+        _check_own_contexts(config)
+    named = ("head_only", "context_size", "learned_rates", "learned_rewards", "learned_sizes")
+    unmoved = [name for name in named if getattr(config, name)]
+    if config.outer == "reptile" and unmoved:
+        raise UserError(f"reptile moves what the inner steps move, and learns nothing else: not "
+                        f"under {' and '.join(unmoved)}; choose another outer step")
+
+
+def _check_own_contexts(config: Config) -> None:
+    if config.outer != "ppo":
+        raise UserError(f"rollouts have contexts of their own (--config.spread) under ppo alone, "
+                        f"not under {config.outer}: --config.spread 0, or choose ppo")
+    if config.context_size:
+        raise UserError("rollouts' own contexts (--config.spread) have as many numbers as tasks "
+                        "have parameters: --config.context-size 0, or --config.spread 0")
+    named = ("head_only", "learned_rates", "learned_rewards", "first_order")
+    if others := [name for name in named if getattr(config, name)]:
+        raise UserError(f"rollouts' own contexts (--config.spread) leave no gradient for "
+                        f"{' and '.join(others)}: --config.spread 0, or do without")
 
 
 class Outcome(NamedTuple):

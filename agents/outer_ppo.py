@@ -19,9 +19,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metarl.agents.inner import Round, gains, replayed
+from metarl.agents.inner import gains, replayed
 from metarl.agents.outer import Config, Outcome, ascent, groups, joined, of_tasks
 from metarl.agents.returns import mean
+from metarl.agents.rounds import Round
 from metarl.agents.stacked import Gaussian, Weights, kl_divergence, policy
 from metarl.agents.state import load_optimizer_state, named, optimizer_state, under
 from metarl.agents.teacher import better

@@ -13,8 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metarl.agents.inner import Round, last_policy, surrogate
+from metarl.agents.inner import last_policy, surrogate
 from metarl.agents.outer import Config, Outcome, ascent, joined, leaves
+from metarl.agents.rounds import Round
 from metarl.agents.stacked import Gaussian, Weights, flat, kl_divergence, moved
 from metarl.agents.trust_region import natural_step
 

@@ -54,8 +54,9 @@ def stacked(weights: Weights, tasks: int) -> Weights:
 
 
 def policy(weights: Weights, obs: Tensor) -> Gaussian:
-    """The distribution of actions at obs (M, S, O), each task under its own stacked weights."""
-    weights, hidden = _in_context(weights), obs
+    """The distribution of actions at obs (M, S, O), each task under its own stacked weights. Behind
+    an observation may come by how much a sample's own context deviates from its task's."""
+    weights, hidden = _in_context(weights, obs.shape[-1]), obs
     depth = sum(name.startswith("weight") for name in weights)
     for i in range(depth):
         hidden = torch.baddbmm(weights[f"bias{i}"], hidden, weights[f"weight{i}"])
@@ -64,13 +65,15 @@ def policy(weights: Weights, obs: Tensor) -> Gaussian:
     return Gaussian(hidden, weights["log_std"].clamp(*LOG_STD))
 
 
-def _in_context(weights: Weights) -> Weights:
-    """The weights with what the context adds to the first layer, which is the same at every
-    observation: a bias."""
+def _in_context(weights: Weights, inputs: int) -> Weights:
+    """The weights with what the context adds to the first layer: where it is the same at every
+    observation, a bias; what samples' own deviate by is seen as they are."""
     if "context" not in weights:
         return weights
-    added = weights["context"] @ weights["context_weight"]
-    return weights | {"bias0": weights["bias0"] + added}
+    first, told = weights["weight0"], weights["context_weight"]
+    if inputs > first.shape[-2]:
+        first = torch.cat([first, told], -2)
+    return weights | {"weight0": first, "bias0": weights["bias0"] + weights["context"] @ told}
 
 
 def log_likelihood(gaussian: Gaussian, action: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from metarl.randomness import Draws
 from metarl.trial import Steps, Trial
 
 _ABOVE_ZERO = ("std", "temperature")  # their logarithms are what is learned
-_SHARES = ("discount", "decay", "inner_decay", "target_rate", "backtrack")
+_SHARES = ("discount", "decay", "inner_decay", "spread_decay", "target_rate", "backtrack")
 _MAY_BE_ZERO = ("explore", "factor_rank", "layers", "encoder_layers", "unroll")
 
 

@@ -152,7 +152,7 @@ def collect(
     index = tasks.index.repeat_interleave(tasks.replicas)
     trial = record.trial(task, index, tasks.replicas)
     rounds = shapes.horizon if agent.plan.pools else 0
-    return replace(trial, round=rounds, shown=shown), belief
+    return replace(trial, round=rounds, shown=shown, draws=draws), belief
 
 
 def _noises(draws: Draws, length: int, action: int) -> Tensor:

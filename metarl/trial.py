@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from metarl.randomness import Draws
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -50,7 +52,8 @@ class Trial:
     terminated: Tensor  # (T, N) bool
     last: Tensor  # (T, N) bool
     outcome: dict[str, Tensor]  # (T, N) each, NaN unless `last`
-    task: Tensor  # (N, D) at the beginning; for oracles, plots and logs, never for an agent
+    task: Tensor  # (N, D) at the beginning; for oracles, plots, logs and what is
+    # taught, never for an agent that acts
     index: Tensor  # (N,) number of each row's first task in the set it was drawn from
     replicas: int = 1
     changes: tuple[Change, ...] = ()  # of any row's task, in the order of time
@@ -58,6 +61,7 @@ class Trial:
     # (T, N, A) what the scripted policy, which is told the task, would have done, for an agent that
     # is taught; NaN where it does not know
     shown: Tensor | None = None
+    draws: Draws | None = None  # that its prior was drawn from
 
     def __len__(self) -> int:
         return self.reward.shape[0]
@@ -99,6 +103,8 @@ class Trial:
             task=self.task[kept], index=self.index[kept],
             changes=tuple(Change(c.start, c.task[kept], c.index[kept]) for c in self.changes),
             shown=None if self.shown is None else self.shown[:, kept],
+            draws=None if self.draws is None else replace(
+                self.draws, words=self.draws.words[kept[:: self.replicas]]),
         )
 
     @property

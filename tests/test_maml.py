@@ -13,16 +13,15 @@ from torch.distributions import kl_divergence as torch_kl
 
 from metarl.agent import Shapes
 from metarl.agents.inner import (
-    Round,
     adapted,
     last_policy,
     rates,
     replayed,
-    rounds_of,
     surrogate,
 )
 from metarl.agents.maml import Belief, Config, Maml
 from metarl.agents.outer_trpo import curvature, line_search, outer_gradient
+from metarl.agents.rounds import Round
 from metarl.agents.stacked import (
     Gaussian,
     Weights,
@@ -105,7 +104,7 @@ def beliefs(maml: Maml, trial: Trial) -> list[Belief]:
 
 
 def rounds_in(maml: Maml, trial: Trial) -> list[Round]:
-    return rounds_of(maml.config, replace(trial, obs=maml._seen(trial.obs)), CPU, maml.units)
+    return maml._rounds(trial)
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

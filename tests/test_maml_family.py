@@ -24,14 +24,12 @@ from torch import Tensor
 
 from metarl.agents import stacked
 from metarl.agents.inner import (
-    Round,
     adapted,
     credited,
     gains,
     last_policy,
     rates,
     replayed,
-    rounds_of,
     surrogate,
 )
 from metarl.agents.inner_rewards import KNOTS, Units, straight
@@ -41,6 +39,7 @@ from metarl.agents.maml import Config, Maml
 from metarl.agents.outer import OuterName, ascent, reptile
 from metarl.agents.outer_ppo import adapted_penalty, objective, policies_that_acted
 from metarl.agents.outer_trpo import outer_gradient
+from metarl.agents.rounds import Round, rounds_of
 from metarl.agents.stacked import Gaussian, Weights, flat, policy
 from metarl.cli.common import parse_groups
 from metarl.errors import UserError
@@ -63,6 +62,7 @@ RELATIVES: dict[str, dict[str, Any]] = {
                                    "normalize": True},
     "ppo on every round, with learned sizes": {
         "outer": "ppo", "outer_rate": 1e-2, "every_round": True, "learned_sizes": True},
+    "own contexts": {"outer": "ppo", "outer_rate": 1e-2, "spread": 1.0, "inner_rate": 2.0},
     "promp and meta-sgd": {"outer": "promp", "outer_rate": 1e-2, "learned_rates": True},
     "reptile": {"outer": "reptile", "inner_steps": 3, "inner_rate": 0.2},
 }
@@ -84,7 +84,7 @@ def pulls(action: Tensor, advantage: Tensor) -> Round:
     return Round(torch.zeros(*action.shape, 1).double(), action[..., None], advantage,
                  torch.ones_like(action, dtype=torch.bool), torch.ones(len(action), 1),
                  torch.empty(*action.shape, 0), torch.zeros(len(action), 1), action[..., None],
-                 torch.zeros_like(action))
+                 torch.zeros_like(action), torch.empty(*action.shape, 0), advantage)
 
 
 # First order.
