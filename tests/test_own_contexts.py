@@ -74,6 +74,13 @@ def test_deviations_shrink_from_round_to_round_and_are_other_ones():
     assert abs(float((first * second).mean())) < 0.02
 
 
+def test_a_round_later_rollouts_try_contexts_less_far_apart():
+    maml = agent(**OWN, spread_decay=0.25, rollouts=200)
+    deviate = [live(maml, episodes=k)[1].own for k in (1, 2)]
+    assert [float(x.std()) for x in deviate if x is not None] == pytest.approx([1 / 4, 1 / 16],
+                                                                              rel=0.1)
+
+
 def test_a_rollout_acts_in_its_own_context_and_an_agents_best_in_the_tasks():
     maml = agent(**OWN)
     belief = maml.prior(torch.zeros(2, 2), 3, Draws.of(0, 0, 2, 3))

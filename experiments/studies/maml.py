@@ -6,11 +6,11 @@ Each gradient step is on rollouts of its own. On cheetahs episodes have 100 step
 literature: the returns are no others' rivals. On cheetah-dir, which has but two tasks that differ,
 an iteration has 10 in place of the literature's 40, and what else the preset says; `maml (H 100,
 10 tasks)` has but these, and ends after 24 M env steps. On arms `maml` is CAVIA with PPO and a
-teacher. In `every round` what each of three inner steps leads to counts, and what a round earned
-says how long its step is, as on `reach` anyhow; in `last round` what the last of five leads to, as
-elsewhere anyhow; in `last of three` that of three; `alone` is the former without a teacher. Under
-`plain`, MAML and its relatives have settings of their own. `finetune (60 episodes)` explores for as
-many as three of MAML's rounds.
+teacher, on `push` with contexts of rollouts' own. On the others, in `every round` what each of
+three inner steps leads to counts, and what a round earned says how long its step is, as on `reach`
+anyhow; in `last round` what the last of five leads to, as on `insert` anyhow; in `last of three`
+that of three; `alone` is the former without a teacher. Under `plain`, MAML and its relatives have
+settings of their own. `finetune (60 episodes)` explores for as many as three of MAML's rounds.
 """
 
 from metarl.study import Job, grid
@@ -28,7 +28,8 @@ _RELATIVES: dict[str, Options] = {
     "reptile": {"--config.outer": "reptile"},
 }
 _PLAIN: Options = {
-    "--config.context-size": "0", "--config.taught": "0", "--config.no-normalize": "",
+    "--config.context-size": "0", "--config.spread": "0", "--config.taught": "0",
+    "--config.no-normalize": "",
     "--config.outer": "trpo", "--config.rollouts": "5", "--config.std": "0.5",
     "--config.no-every-round": "", "--config.no-learned-sizes": "", "--config.tasks": "20",
     "--config.inner-steps": "3", "--config.inner-rate": "0.02", "--config.inner-decay": "0.6",
@@ -64,7 +65,8 @@ def _jobs(seed: int) -> list[Job]:
         *_relatives(_CHEETAHS, seed, {}, " (H 100)"),
         *grid(["maml"], _ARMS, [seed], episodes=8),
         *[job for label, flags in _ROUNDS.items()
-          for job in grid(["maml"], _ARMS, [seed], episodes=8, label=label, flags=flags)],
+          for job in grid(["maml"], ["reach", "insert"], [seed], episodes=8, label=label,
+                          flags=flags)],
         *_relatives(_ARMS, seed, _PLAIN, " (plain)"),
         *grid(["finetune"], _ARMS, [seed], episodes=60, label="finetune (60 episodes)",
               flags=("--config.explore", "60")),
