@@ -16,7 +16,7 @@ than with the papers' decay of 1, as the gradient of a few rollouts has less noi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import torch
@@ -30,7 +30,7 @@ from metarl.agents.inner_sizes import lengths
 from metarl.agents.networks import LOG_STD, Normalizer
 from metarl.agents.outer_ppo import ppo
 from metarl.agents.outer_trpo import trpo
-from metarl.agents.own_contexts import beside, deviations, imitated
+from metarl.agents.own_contexts import RECOGNITION, beside, deviations, imitated
 from metarl.agents.ppo import annealed
 from metarl.agents.rounds import LIVED, Round, round_of, rounds_of
 from metarl.agents.stacked import Weights, initial, policy
@@ -128,14 +128,15 @@ class Maml:
 
     def imitate(self, belief: Belief, lived: Steps) -> Belief:
         """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
-        that clones behaviour. (What is inferred from others' actions would weigh them by a policy
-        gradient that holds for its own alone.)"""
+        that clones behaviour; of own contexts, a few. (`infer` would weigh others' actions by a
+        policy gradient that holds for its own alone.)"""
         shown, unknown = lived.action[None].clamp(-1, 1), lived.reward.new_full((1, 1), torch.nan)
         loss = partial(cloning_loss, self._seen(lived.obs)[None], shown)
         sizes = rates(self.config, self.meta, belief.taken, unknown)
         moving = {name: size for name, size in sizes.items() if name != "log_std"}
+        steps = [{"context": size} for size in RECOGNITION] if self.config.spread else [moving]
         with torch.no_grad():
-            reached = adapted(belief.weights, loss, moving)
+            reached = reduce(lambda at, step: adapted(at, loss, step), steps, belief.weights)
         return self._begun(reached, belief.taken + 1, belief.draws)
 
     # Learning.
@@ -186,9 +187,8 @@ class Maml:
         return {"policy/from_teacher": apart, "health/nonfinite": 0.0}
 
     def _measure(self, trial: Trial) -> None:
-        """Bring the units up to date, now that what was lived in the old ones is learned from: of
-        observations and rewards always, of advantages once, so that inner steps begin as long as
-        without."""
+        """Bring the units up to date with what was lived: of observations and rewards always, of
+        advantages once, so that inner steps begin as long as without."""
         if not (trial.reward.isfinite().all() and trial.obs.isfinite().all()):
             return
         if self.normalizer:

@@ -11,7 +11,8 @@ gradient with respect to the middle of a Gaussian of contexts, b mean(A e) (Sehn
 "Parameter-Exploring Policy Gradients", 2010).
 
 What a context says is taught: in that which describes the task, a teacher's actions are imitated.
-So there are as many numbers as tasks have parameters, in deviations of these in training.
+So there are as many numbers as tasks have parameters, in deviations of these in training; and so a
+demonstration leads by a few steps to the context in which the policy would have acted likewise.
 """
 
 import torch
@@ -23,6 +24,7 @@ from metarl.randomness import Draws, Role
 _BATCH = 1024  # samples of a step of imitation
 _RATE = 1e-3  # of its Adam
 _PASSES = 4  # over what an iteration lived
+RECOGNITION = 20 * (1.0,)  # sizes of the steps towards the context of a demonstration
 
 
 def deviations(draws: Draws, taken: int, spread: float, size: int) -> Tensor:

@@ -56,7 +56,7 @@ class Shapes:
 
     obs: int  # O
     action: int  # A
-    task: int  # D; only an oracle uses it
+    task: int  # D; for an oracle, and an agent that a teacher tells what it would do
     horizon: int  # H, control steps of an episode
 
 

@@ -130,6 +130,22 @@ def test_a_teacher_is_imitated_in_the_contexts_that_describe_tasks():
                 {n: meta[n] for n in ("context", "log_std")})
 
 
+def test_a_demonstration_leads_to_the_context_in_which_one_would_have_acted_so():
+    # The actions are a half and a fifth of the context's numbers: each step of 1 takes 1/4 and 1/25
+    # of what is left to go, and 20 of them leave 0.75^20 and 0.96^20.
+    maml = agent(**OWN, layers=0)
+    maml.meta["weight0"] = torch.zeros(2, 2)
+    maml.meta["context_weight"] = torch.tensor([[0.5, 0.0], [0.0, 0.2]])
+    demonstrated = live(maml)[0].step(0)
+    demonstrated = replace(demonstrated, action=torch.tensor([[0.4, -0.3]]).expand(6, 2))
+    belief = maml.prior(torch.zeros(1, 2), 1, Draws.of(0, 0, 1))
+    after = maml.imitate(belief, demonstrated)
+    wanted = [0.8 * (1 - 0.75**20), -1.5 * (1 - 0.96**20)]
+    assert after.weights["context"].flatten().tolist() == pytest.approx(wanted, rel=1e-4)
+    assert all(torch.equal(w, belief.weights[n]) for n, w in after.weights.items()
+               if n != "context")
+
+
 def shown(maml: Maml, iteration: int) -> Trial:
     """A trial in which somebody who knows the goal would have gone its way."""
     trial, _ = live(maml, iteration)
