@@ -106,7 +106,7 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         # Replay of its last five iterations alone, with two tasks; half a million transitions of
         # each came to 1315 where these had 1523 (a seed each). Twice the gradient steps came to
         # 1622, and trials of four episodes, only the first of which may go the wrong way, to 1670;
-        # two other seeds then came to 1169, with a gait that it did not leave, and to 1586.
+        # two other seeds then came to 1169 and to 1586.
         "config": {"latent": 2, "updates": 2600, "anneal": 468_000, "encoder_anneal": 93_600,
                    "entropy": 0.5, "tasks": 10, "episodes": 4, "recent": 1},
     },

@@ -52,8 +52,8 @@ class Trial:
     terminated: Tensor  # (T, N) bool
     last: Tensor  # (T, N) bool
     outcome: dict[str, Tensor]  # (T, N) each, NaN unless `last`
-    task: Tensor  # (N, D) at the beginning; for oracles, plots, logs and what is
-    # taught, never for an agent that acts
+    # (N, D) at the beginning; for oracles, plots, logs and what is taught, never for one that acts
+    task: Tensor
     index: Tensor  # (N,) number of each row's first task in the set it was drawn from
     replicas: int = 1
     changes: tuple[Change, ...] = ()  # of any row's task, in the order of time

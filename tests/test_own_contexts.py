@@ -110,6 +110,15 @@ def test_a_stored_belief_acts_as_it_did_at_its_best():
     assert torch.equal(maml.act(obs, again, None), maml.act(obs, belief, None))
 
 
+def test_of_a_trial_without_a_task_the_draws_are_those_of_the_others():
+    maml = agent(**OWN)
+    trial, _ = live(maml)
+    trial.reward[4, 1] = torch.nan  # of the first task of two
+    draws = trial.finite().draws
+    assert draws is not None and trial.draws is not None
+    assert torch.equal(deviations(draws, 0, 1.0, 2), deviations(trial.draws, 0, 1.0, 2)[1:])
+
+
 # The teacher.
 
 
