@@ -12,7 +12,8 @@ the relatives change is what a step looks like, never the loop:
 * ProMP (Rothfuss et al., ICLR 2019): the inner objective is the ratio of likelihoods. Its gradient
   is the same, its curvature also has the term E[grad log p grad log p^T A], by which the weights
   that sampled are credited with what their rollouts taught;
-* rollouts with contexts of their own (`own_contexts`): the step goes to those that earned most;
+* rollouts with contexts of their own (`own_contexts`): the step goes to that which explains what
+  they earned (`identification`);
 * learned rewards (`inner_rewards`): the inner objective has a function of the reward in its place;
 * learned sizes (`inner_sizes`): what a round earned says how long its step is.
 
@@ -30,7 +31,6 @@ from torch import Tensor
 from metarl.agents import rounds as lived_rounds
 from metarl.agents.inner_rewards import straight
 from metarl.agents.inner_sizes import even, factors
-from metarl.agents.own_contexts import way_to_the_best
 from metarl.agents.returns import mean
 from metarl.agents.rounds import Round
 from metarl.agents.stacked import Gaussian, Weights, log_likelihood, policy, stacked
@@ -165,10 +165,9 @@ def stepped(
     acted: Gaussian | None = None,
 ) -> Weights:
     """Each task's weights (M, ...) after the inner step on a round, after so many others."""
-    sizes = rates(config, meta, taken, lived.earned)
     if config.spread:
-        way = way_to_the_best(lived.own, lived.each, sizes["context"])
-        return weights | {"context": weights["context"] + way}
+        return weights | {"context": weights["context"] + lived.way}
+    sizes = rates(config, meta, taken, lived.earned)
     seen = credited(meta, lived)
     loss = partial(ratio_loss, seen, acted) if acted else partial(inner_loss, seen)
     return adapted(weights, loss, sizes, config.first_order)

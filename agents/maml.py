@@ -17,6 +17,7 @@ than with the papers' decay of 1, as the gradient of a few rollouts has less noi
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from math import nan
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import outer
+from metarl.agents.identification import Identification
 from metarl.agents.inner import adapted, initialisation, meta_parameters, rates, stepped
 from metarl.agents.inner_rewards import Units, steepness
 from metarl.agents.inner_sizes import lengths
@@ -39,6 +41,7 @@ from metarl.agents.teacher import cloning_loss, lesson
 from metarl.randomness import Draws, Role, torch_generator
 from metarl.trial import Steps, Trial
 
+_RATE = 1e-3  # Adam's step of imitation and of the model of rewards
 _OUTER: dict[str, outer.Step] = {
     "trpo": trpo, "ppo": ppo, "promp": ppo, "reptile": outer.reptile
 }
@@ -86,7 +89,10 @@ class Maml:
         learned = config.learned_rewards or config.learned_sizes
         self.units = Units().to(device) if learned else None
         self.normalizer = Normalizer(shapes.obs).to(device) if config.normalize else None
-        self.tasks = Normalizer(shapes.task).to(device) if config.spread else None
+        explaining = (shapes, sizes[1:-1], source, device)
+        self.identification = Identification(*explaining) if config.spread else None
+        parts = ("units", "normalizer", "identification")
+        self.parts = {name: part for name in parts if (part := getattr(self, name))}
 
     # Acting.
 
@@ -114,12 +120,13 @@ class Maml:
         with torch.no_grad():
             seen = self._seen(obs)
             lived = round_of(self.config, _tasks(belief), self.units, seen, *rest, own=belief.own)
+            (lived,) = self._explained(belief.weights, [lived])
             reached = stepped(self.config, self.meta, belief.weights, lived, belief.taken)
         return self._begun(reached, belief.taken + 1, belief.draws)
 
     def _begun(self, weights: Weights, taken: int, draws: Draws | None) -> Belief:
         """The belief at the beginning of a round."""
-        own = self._own(draws, taken) if draws and self.config.spread else None
+        own = self._own(draws, taken) if draws and self.identification else None
         return Belief(weights, taken, (), draws, own)
 
     def _own(self, draws: Draws, taken: int) -> Tensor:
@@ -130,9 +137,8 @@ class Maml:
         """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
         that clones behaviour; of own contexts, a few. (`infer` would weigh others' actions by a
         policy gradient that holds for its own alone.)"""
-        shown, unknown = lived.action[None].clamp(-1, 1), lived.reward.new_full((1, 1), torch.nan)
-        loss = partial(cloning_loss, self._seen(lived.obs)[None], shown)
-        sizes = rates(self.config, self.meta, belief.taken, unknown)
+        loss = partial(cloning_loss, self._seen(lived.obs)[None], lived.action[None].clamp(-1, 1))
+        sizes = rates(self.config, self.meta, belief.taken, lived.reward.new_full((1, 1), nan))
         moving = {name: size for name, size in sizes.items() if name != "log_std"}
         steps = [{"context": size} for size in RECOGNITION] if self.config.spread else [moving]
         with torch.no_grad():
@@ -144,10 +150,22 @@ class Maml:
     def learn(self, trial: Trial, seed: int, iteration: int) -> dict[str, float]:
         """One outer step on a trial that began at the prior; numbers to log."""
         shown = lesson(trial, iteration, self.config.taught)
-        if self.tasks and shown[1].any():
-            return self._taught(self.tasks, trial, *shown, seed, iteration)
+        taught = self.identification is not None and bool(shown[1].any())
+        numbers = {} if taught else self._improved(trial, shown, iteration)
+        self._measure(trial)
+        if self.identification is None or numbers.get("health/nonfinite") == 1:
+            return numbers
+        source = torch_generator(seed, iteration, Role.LEARN, torch.device("cpu"))
+        rate = annealed(_RATE, iteration, self.config.anneal)
+        obs, told = self._seen(trial.obs.to(self.device)), self.identification.described(trial)
+        if taught:
+            self.meta, numbers = imitated(self.meta, obs, told, shown, rate, source)
+        return numbers | self.identification.learn(obs, trial, told, rate, source)
+
+    def _improved(self, trial: Trial, shown: tuple[Tensor, Tensor], done: int) -> dict[str, float]:
+        """The outer step that the config names."""
         rounds = self._rounds(trial, shown)
-        rate = annealed(self.config.outer_rate, iteration, self.config.anneal)
+        rate = annealed(self.config.outer_rate, done, self.config.anneal)
         step, config = _OUTER[self.config.outer], replace(self.config, outer_rate=rate)
         self.meta, self.memory, numbers = step(config, self.meta, self.memory, rounds)
         numbers |= {
@@ -159,7 +177,6 @@ class Maml:
         numbers |= steepness(self.meta["slopes"]) if self.config.learned_rewards else {}
         if self.config.learned_sizes:
             numbers |= lengths(self.meta["sizes"], [lived.earned for lived in rounds[:-1]])
-        self._measure(trial)
         return numbers
 
     def _rounds(self, trial: Trial, shown: tuple[Tensor, Tensor] | None = None) -> list[Round]:
@@ -167,24 +184,12 @@ class Maml:
         seen = replace(trial, obs=self._seen(trial.obs.to(self.device)))
         own = [self._own(trial.draws, i) for i in range(len(trial) // trial.round)
                ] if trial.draws and self.config.spread else ()
-        return rounds_of(self.config, seen, self.device, self.units, shown, own)
+        rounds = rounds_of(self.config, seen, self.device, self.units, shown, own)
+        return self._explained(initialisation(self.meta, len(rounds[0].obs)), rounds)
 
-    def _taught(
-        self, units: Normalizer, trial: Trial, shown: Tensor, share: Tensor, seed: int,
-        iteration: int,
-    ) -> dict[str, float]:
-        """Imitate a teacher in the contexts that describe the tasks, where it knew what to do."""
-        self._measure(trial)
-        units.update(trial.task.float())
-        told = units(trial.task.float().to(self.device)).expand(len(trial), -1, -1)
-        known = (share > 0) & trial.obs.isfinite().all(-1)
-        if not known.any():
-            return {"health/nonfinite": 1.0}
-        obs = self._seen(trial.obs.to(self.device))
-        obs, shown, told = (x.to(self.device)[known] for x in (obs, shown, told))
-        source = torch_generator(seed, iteration, Role.LEARN, torch.device("cpu"))
-        self.meta, apart = imitated(self.meta, obs, shown, told, source)
-        return {"policy/from_teacher": apart, "health/nonfinite": 0.0}
+    def _explained(self, begun: Weights, rounds: list[Round]) -> list[Round]:
+        found = self.identification
+        return found.explained(begun["context"], rounds) if found else rounds
 
     def _measure(self, trial: Trial) -> None:
         """Bring the units up to date with what was lived: of observations and rewards always, of
@@ -216,33 +221,28 @@ class Maml:
 
     def policy_state(self) -> dict[str, Tensor]:
         """The part of the state that acting and inferring need."""
-        units = named("units", self.units.state_dict()) if self.units else {}
-        moments = named("normalizer", self.normalizer.state_dict()) if self.normalizer else {}
-        tasks = named("tasks", self.tasks.state_dict()) if self.tasks else {}
-        return {**named("weights", self.meta), **units, **moments, **tasks}
+        state = named("weights", self.meta)
+        for name, part in self.parts.items():
+            state |= named(name, part.state_dict())
+        return state
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `policy_state` returned."""
         found = under("weights", state)
         self.meta = {name: found[name].to(self.device, copy=True) for name in self.meta}
-        if self.units:
-            self.units.load_state_dict(under("units", state))
-        if self.normalizer:
-            self.normalizer.load_state_dict(under("normalizer", state))
-        if self.tasks:
-            self.tasks.load_state_dict(under("tasks", state))
+        for name, part in self.parts.items():
+            part.load_state_dict(under(name, state))
 
     def pack(self, belief: Belief) -> dict[str, Tensor]:
         """The adapted weights. Raises ValueError within a round."""
         if belief.pending:
             raise ValueError("MAML stores a belief only after whole rounds of H control steps")
-        weights = {name: w.contiguous() for name, w in belief.weights.items()}
-        return weights | {"taken": torch.tensor(belief.taken)}
+        stored = {name: w.contiguous() for name, w in belief.weights.items()}
+        return stored | {"taken": torch.tensor(belief.taken)}
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> Belief:
         """The belief that `pack` stored."""
-        names = initialisation(self.meta, 1)
-        weights = {name: tensors[name].to(self.device) for name in names}
+        weights = {n: tensors[n].to(self.device) for n in initialisation(self.meta, 1)}
         return Belief(weights, int(tensors["taken"]))
 
 

@@ -79,7 +79,7 @@ def _check_own_contexts(config: Config) -> None:
     if config.context_size:
         raise UserError("rollouts' own contexts (--config.spread) have as many numbers as tasks "
                         "have parameters: --config.context-size 0, or --config.spread 0")
-    named = ("head_only", "learned_rates", "learned_rewards", "first_order")
+    named = ("head_only", "learned_rates", "learned_rewards", "learned_sizes", "first_order")
     if others := [name for name in named if getattr(config, name)]:
         raise UserError(f"rollouts' own contexts (--config.spread) leave no gradient for "
                         f"{' and '.join(others)}: --config.spread 0, or do without")

@@ -41,6 +41,7 @@ class Round(NamedTuple):
 
     obs: Tensor  # (M, S, O), replica by replica; behind it its deviation from the task's context
     action: Tensor  # (M, S, A)
+    reward: Tensor  # (M, S)
     advantage: Tensor  # (M, S), normalised; 0 where not valid
     valid: Tensor  # (M, S) bool; False in a later episode that the round's end cut short
     explained: Tensor  # (M, 1) explained variance of the baseline
@@ -49,7 +50,7 @@ class Round(NamedTuple):
     shown: Tensor  # (M, S, A) what a teacher would have done
     share: Tensor  # (M, S) that imitating it has of what the outer step improves, from 0 to 1
     own: Tensor  # (M, R, C) by how much each rollout's context deviates from its task's, if any do
-    each: Tensor  # (M, R) mean reward of each rollout
+    way: Tensor  # (M, 1, C) to the context that explains its rewards, if that is identified
 
 
 def rounds_of(
@@ -95,14 +96,13 @@ def round_of(
              ] if units and config.learned_rewards else []
     seen = units.seen(reward) if units else reward
     acted, samples = by_task(action), by_task(obs)
-    each = by_task(reward).unflatten(1, (-1, len(reward))).mean(2)
-    own = obs.new_empty(*each.shape, 0) if own is None else own
+    own = obs.new_empty(tasks, 1, 0) if own is None else own
     return Round(
         beside(samples, own) if own.shape[2] else samples,
-        acted, normalised(advantage, valid), valid, explained[:, None],
+        acted, by_task(reward), normalised(advantage, valid), valid, explained[:, None],
         torch.stack(parts, -1) if parts else advantage.new_empty(*advantage.shape, 0),
         mean(by_task(seen), valid), shown=acted, share=torch.zeros_like(advantage),
-        own=own, each=each,
+        own=own, way=own.new_empty(tasks, 1, 0),
     )
 
 

@@ -12,8 +12,12 @@ _ARM = {
 }
 
 # On reach three steps lead to 94 % (3 seeds); trained with five, of which the last alone counts,
-# to 33 %. On insert they stop short of the hole: 6 %, where the last alone leads to 93 (1 seed).
+# to 33 %.
 _EVERY_ROUND = {"tasks": 30, "inner_steps": 3, "every_round": True, "learned_sizes": True}
+
+# Rollouts' own contexts, and what they earned says which one describes the task.
+_OWN_CONTEXTS = {"tasks": 30, "inner_steps": 3, "context_size": 0, "spread": 1.0, "hidden": 256,
+                 "std": 0.1}
 
 
 def _maml_arm(
@@ -129,14 +133,12 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
                    "curvature_rollouts": 100},
         "family": {"horizon": 100, "action_scale": 0.3},
     },
-    ("maml", "insert"): _maml_arm(100, iterations=50, epochs=8),
+    # By policy gradients, as on reach, it comes to 93 % in 50 iterations, and to 30 % beyond the
+    # range. Noise of 0.2, where the script's own descents fail, leaves imitation at 0 %.
+    ("maml", "insert"): _maml_arm(100, iterations=40, epochs=1, **_OWN_CONTEXTS | {"taught": 40}),
     # No reward says which way to push before something has been pushed: where all rollouts act
-    # alike it stays 14 cm from the place, at 2.9 M and at 5.8 M. With contexts of their own, and
-    # taught for 14 iterations, it gets there; Adam's steps of 5e-4 then spoil it at once. Those of
-    # 1e-4 on ten tasks each earn more for six iterations, and ever less from the twelfth on.
-    ("maml", "push"): _maml_arm(150, iterations=20, epochs=8, **_EVERY_ROUND | {
-        "context_size": 0, "spread": 1.0, "inner_rate": 4.0, "inner_decay": 1.0, "taught": 14,
-        "outer_rate": 1e-4, "minibatches": 3}),
+    # alike it stays 14 cm from the place, at 2.9 M and at 5.8 M.
+    ("maml", "push"): _maml_arm(150, iterations=20, epochs=1, **_OWN_CONTEXTS | {"taught": 20}),
     ("maml", "reach"): _maml_arm(50, iterations=100, epochs=4, **_EVERY_ROUND),
     ("maml", "cheetah-vel"): {
         "options": {"steps": 8_000_000, "evaluate_every": 800_000, "evaluation_episodes": 2},

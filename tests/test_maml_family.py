@@ -62,7 +62,7 @@ RELATIVES: dict[str, dict[str, Any]] = {
                                    "normalize": True},
     "ppo on every round, with learned sizes": {
         "outer": "ppo", "outer_rate": 1e-2, "every_round": True, "learned_sizes": True},
-    "own contexts": {"outer": "ppo", "outer_rate": 1e-2, "spread": 1.0, "inner_rate": 2.0},
+    "own contexts": {"outer": "ppo", "outer_rate": 1e-2, "spread": 1.0},
     "promp and meta-sgd": {"outer": "promp", "outer_rate": 1e-2, "learned_rates": True},
     "reptile": {"outer": "reptile", "inner_steps": 3, "inner_rate": 0.2},
 }
@@ -81,10 +81,11 @@ def bandit(mean: float, log_std: float = 0.0) -> dict[str, Tensor]:
 
 def pulls(action: Tensor, advantage: Tensor) -> Round:
     """What M tasks' pulls (M, S) of a bandit brought."""
-    return Round(torch.zeros(*action.shape, 1).double(), action[..., None], advantage,
+    return Round(torch.zeros(*action.shape, 1).double(), action[..., None], advantage, advantage,
                  torch.ones_like(action, dtype=torch.bool), torch.ones(len(action), 1),
                  torch.empty(*action.shape, 0), torch.zeros(len(action), 1), action[..., None],
-                 torch.zeros_like(action), torch.empty(*action.shape, 0), advantage)
+                 torch.zeros_like(action), torch.empty(len(action), 1, 0),
+                 torch.empty(len(action), 1, 0))
 
 
 # First order.

@@ -2,7 +2,6 @@
 was acted; what a teacher's actions are imitated in."""
 
 from dataclasses import replace
-from math import log
 
 import pytest
 import torch
@@ -12,43 +11,13 @@ from torch import Tensor
 
 from metarl.agents.maml import Config, Maml
 from metarl.agents.outer_ppo import policies_that_acted
-from metarl.agents.own_contexts import beside, deviations, imitated, way_to_the_best
+from metarl.agents.own_contexts import beside, deviations, imitated
 from metarl.agents.stacked import Weights, initial, policy, stacked
 from metarl.errors import UserError
 from metarl.randomness import Draws, Role
 from metarl.trial import Trial
 
-OWN = {"outer": "ppo", "spread": 1.0, "inner_rate": 2.0}
-
-
-# An inner step.
-
-
-def test_the_step_is_the_mean_deviation_weighted_by_what_it_earned():
-    # Of two rollouts one is a deviation above the mean, the other one below it: with a size of
-    # ln(3) / 2 their weights are as 3 to 1.
-    own = torch.tensor([[[4.0, 0.0], [0.0, 8.0]]])
-    way = way_to_the_best(own, torch.tensor([[7.0, -3.0]]), log(3) / 2)
-    assert torch.allclose(way, torch.tensor([[[3.0, 2.0]]]), atol=1e-5)
-
-
-def test_a_small_step_is_the_policy_gradient_on_contexts():
-    # Returns of 1, 3, 5 are -sqrt(1.5), 0, sqrt(1.5) deviations off: the mean of A e is
-    # sqrt(1.5) (2 - -1) / 3, where e sums to nothing.
-    way = way_to_the_best(torch.tensor([[[-1.0], [-1.0], [2.0]]]), torch.tensor([[1.0, 3.0, 5.0]]),
-                          1e-3)
-    assert float(way) == pytest.approx(1e-3 * 1.5**0.5, rel=1e-2)
-
-
-def test_each_task_has_a_step_and_a_size_of_its_own():
-    own, size = torch.tensor([[[1.0], [-1.0]]]).expand(2, 2, 1), torch.tensor([0.0, 50.0])
-    way = way_to_the_best(own, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), size[:, None, None])
-    assert torch.allclose(way.flatten(), torch.tensor([0.0, -1.0]))
-
-
-def test_where_all_rollouts_earn_the_same_the_step_is_their_mean():
-    way = way_to_the_best(torch.tensor([[[1.0], [4.0], [-2.0]]]), torch.zeros(1, 3), 4.0)
-    assert float(way) == pytest.approx(1.0)
+OWN = {"outer": "ppo", "spread": 1.0}
 
 
 # What rollouts see.
@@ -130,11 +99,12 @@ def pointing(weights: Weights, told: Tensor) -> Tensor:
 def test_a_teacher_is_imitated_in_the_contexts_that_describe_tasks():
     source = torch.Generator().manual_seed(0)
     meta = initial([2, 16, 2], 0.3, 2, source) | {"context": torch.ones(1, 2)}
-    told = torch.rand(100_000, 2, generator=source) * 2 - 1
-    after, apart = imitated(meta, torch.zeros(100_000, 2), told / 2, told, source)
-    still = {"context": torch.zeros(1, 2)}
-    apart_after = (pointing(after | still, told) - told / 2).square().mean()
-    assert apart > 0.1 > 50 * float(apart_after)
+    told = torch.rand(100, 1000, 2, generator=source) * 2 - 1
+    after, numbers = imitated(meta, torch.zeros(100, 1000, 2), told,
+                              (told / 2, torch.ones(100, 1000)), 1e-3, source)
+    told, still = told.flatten(0, 1), {"context": torch.zeros(1, 2)}
+    apart = (pointing(after | still, told) - told / 2).square().mean()
+    assert numbers["policy/from_teacher"] > 0.1 > 50 * float(apart)
     assert same({n: after[n] for n in ("context", "log_std")},
                 {n: meta[n] for n in ("context", "log_std")})
 
