@@ -32,8 +32,9 @@ class Config:
     actor_rate: float = 7e-4  # Adam's step of the policy and the temperature
     critic_rate: float = 1e-3  # Adam's step of the critics
     target_rate: float = 0.005  # share of the critics that flows into their targets per step
-    temperature: float = 0.1  # of the entropy bonus at the start; it is learned from there
-    entropy: float = 1.0  # target entropy, in units of minus the number of actions
+    temperature: float = 0.1  # of the entropy bonus at the start
+    learned_temperature: bool = True  # it keeps the policy's entropy from there; else it stays
+    entropy: float = 1.0  # the entropy to keep, in units of minus the number of actions
     max_gradient: float = 10.0  # norm that each network's gradient is clipped to
 
 
@@ -106,13 +107,15 @@ def critic_loss(nets: Networks, known: Known, action: Tensor, target: Tensor) ->
 
 
 def policy_loss(nets: Networks, config: Config, known: Known, rng: torch.Generator) -> Loss:
-    """The policy's and the temperature's; the critics are asked, not moved."""
+    """The policy's and the temperature's, if that is learned; the critics are asked, not moved."""
     action, log_likelihood = _drawn(nets.actor, known, rng)
     value = _values(nets.critic, known, action).min(0).values
     temperature = nets.log_temperature.exp()
     entropy = -log_likelihood.detach().mean()
     policy = (temperature.detach() * log_likelihood - value).mean()
-    loss = policy + temperature * (entropy + config.entropy * action.shape[1])
+    loss = policy
+    if config.learned_temperature:
+        loss = policy + temperature * (entropy + config.entropy * action.shape[1])
     return loss, {"loss/actor": policy, "policy/temperature": temperature,
                   "policy/entropy": entropy}
 

@@ -107,6 +107,16 @@ def test_the_temperature_rises_where_entropy_is_missing_and_falls_where_it_aboun
     assert (agent.log_temperature.exp().item() > 0.1) is rises
 
 
+@pytest.mark.parametrize("entropy", [-50.0, 50.0])
+def test_a_temperature_that_is_not_learned_stays(entropy: float) -> None:
+    agent = tiny_agent(entropy=entropy, policy_every=1, temperature=0.5, learned_temperature=False)
+    before = {name: w.clone() for name, w in agent.actor.state_dict().items()}
+    log = agent.learn(random_trial(), 0, 0)
+    assert agent.log_temperature.exp().item() == pytest.approx(0.5)
+    assert log["policy/temperature"] == pytest.approx(0.5)
+    assert not any(torch.equal(w, before[name]) for name, w in agent.actor.state_dict().items())
+
+
 def test_the_entropy_found_is_that_of_the_drawn_actions() -> None:
     # A policy that always says mean 0, deviation 1: before tanh its entropy is 0.5 ln(2 pi e) for
     # each of 2 actions, and tanh takes E[ln(1 - tanh(x)^2)] = -0.7494 from each.

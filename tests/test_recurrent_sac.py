@@ -1,5 +1,7 @@
 """Recurrent SAC: its memory, what it replays, and what its values are of."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_agents import Line, lived, tiny
@@ -157,7 +159,7 @@ def test_targets_follow_slowly() -> None:
 @pytest.mark.parametrize("name", ["policy_every", "memory_every"])
 def test_a_pace_of_zero_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="at least 1"):
-        RecurrentSac(Config(**{name: 0}), SHAPES, 0, CPU)
+        RecurrentSac(replace(Config(), **{name: 0}), SHAPES, 0, CPU)
 
 
 def test_after_training_the_second_episode_knows_where_to_go() -> None:

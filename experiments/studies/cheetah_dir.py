@@ -5,7 +5,8 @@
 It trains and judges on the same two tasks: adaptation, not generalisation. `pearl (entropy 1)` aims
 at half the entropy of the policy that `pearl` does, as soft actor-critic's authors do; `pearl (2
 episodes)` has twice as many trials of half the length, as its authors have: half of what it learns
-from are then first episodes, which go the wrong way half of the time.
+from are then first episodes, which go the wrong way half of the time. In `pearl (temperature 0.5)`
+the entropy bonus stays what it is: while little is earned yet it has the policy try far more.
 """
 
 from metarl.study import grid
@@ -15,4 +16,6 @@ STUDY = [
     *grid(["pearl"], ["cheetah-dir"], label="pearl (entropy 1)", flags=("--config.entropy", "1")),
     *grid(["pearl"], ["cheetah-dir"], label="pearl (2 episodes)",
           flags=("--config.tasks", "20", "--config.episodes", "2", "--config.recent", "2")),
+    *grid(["pearl"], ["cheetah-dir"], label="pearl (temperature 0.5)",
+          flags=("--config.temperature", "0.5", "--config.no-learned-temperature")),
 ]
