@@ -4,7 +4,7 @@ Each task's rollouts give its policy an inner gradient step (`inner`); the outer
 the adapted policies earn, differentiating through the inner one (`outer_trpo`, `outer_ppo`, or
 Reptile's in `outer`). Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
 Networks" (ICML 2017). FOMAML, ANIL, CAVIA, Meta-SGD, ProMP and Reptile are settings of it. With PPO
-a `teacher` may be imitated at first, and rollouts may explore by `own_contexts`.
+a `teacher` may be imitated at first, and rollouts may have `own_contexts`: `identification`.
 
 When it is judged or used it takes an inner step after every round of H control steps of all of its
 rollouts, however many these are: the return of episode k is that of the rows' first episodes in
@@ -92,7 +92,7 @@ class Maml:
         explaining = (shapes, sizes[1:-1], source, device)
         self.identification = Identification(*explaining) if config.spread else None
         parts = ("units", "normalizer", "identification")
-        self.parts = {name: part for name in parts if (part := getattr(self, name))}
+        self.parts = {n: part for n in parts if (part := getattr(self, n))}
 
     # Acting.
 
@@ -102,7 +102,7 @@ class Maml:
 
     def act(self, obs: Tensor, belief: Belief, noise: Tensor | None) -> Tensor:
         """Actions (N, A) of each row's adapted policy; with noise None, the mean."""
-        rows = self._seen(obs).view(_tasks(belief), -1, obs.shape[-1])  # (M, R, O)
+        rows = self._seen(obs).view(len(belief.weights["log_std"]), -1, obs.shape[-1])  # (M, R, O)
         if noise is not None and belief.own is not None:
             rows = beside(rows, belief.own)
         action, log_std = policy(belief.weights, rows)
@@ -119,7 +119,8 @@ class Maml:
         obs, *rest = (torch.stack([getattr(s, name) for s in pending]) for name in LIVED)
         with torch.no_grad():
             seen = self._seen(obs)
-            lived = round_of(self.config, _tasks(belief), self.units, seen, *rest, own=belief.own)
+            tasks = len(belief.weights["log_std"])
+            lived = round_of(self.config, tasks, self.units, seen, *rest, own=belief.own)
             (lived,) = self._explained(belief.weights, [lived])
             reached = stepped(self.config, self.meta, belief.weights, lived, belief.taken)
         return self._begun(reached, belief.taken + 1, belief.draws)
@@ -135,14 +136,18 @@ class Maml:
 
     def imitate(self, belief: Belief, lived: Steps) -> Belief:
         """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
-        that clones behaviour; of own contexts, a few. (`infer` would weigh others' actions by a
-        policy gradient that holds for its own alone.)"""
-        loss = partial(cloning_loss, self._seen(lived.obs)[None], lived.action[None].clamp(-1, 1))
+        that clones behaviour; of own contexts a few, and then what explains its rewards. (The
+        policy gradient of `infer` holds for its own actions alone.)"""
+        shown = (self._seen(lived.obs)[None], lived.action[None].clamp(-1, 1))
+        loss = partial(cloning_loss, *shown)
         sizes = rates(self.config, self.meta, belief.taken, lived.reward.new_full((1, 1), nan))
         moving = {name: size for name, size in sizes.items() if name != "log_std"}
         steps = [{"context": size} for size in RECOGNITION] if self.config.spread else [moving]
         with torch.no_grad():
             reached = reduce(lambda at, step: adapted(at, loss, step), steps, belief.weights)
+            if found := self.identification:
+                context = found.explaining(reached["context"], *shown, lived.reward[None])
+                reached = reached | {"context": context}
         return self._begun(reached, belief.taken + 1, belief.draws)
 
     # Learning.
@@ -228,8 +233,7 @@ class Maml:
 
     def load_policy_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `policy_state` returned."""
-        found = under("weights", state)
-        self.meta = {name: found[name].to(self.device, copy=True) for name in self.meta}
+        self.meta = {n: state[f"weights/{n}"].to(self.device, copy=True) for n in self.meta}
         for name, part in self.parts.items():
             part.load_state_dict(under(name, state))
 
@@ -244,7 +248,3 @@ class Maml:
         """The belief that `pack` stored."""
         weights = {n: tensors[n].to(self.device) for n in initialisation(self.meta, 1)}
         return Belief(weights, int(tensors["taken"]))
-
-
-def _tasks(belief: Belief) -> int:
-    return len(belief.weights["log_std"])

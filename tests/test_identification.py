@@ -113,6 +113,20 @@ def test_the_way_in_training_is_that_which_was_gone():
     assert float(belief.weights["context"].abs().min()) > 0
 
 
+def test_a_demonstrations_rewards_say_what_its_actions_do_not():
+    # A policy that its context does not move cannot be cloned by it; the rewards are the context's
+    # first number.
+    maml = agent(**OWN, layers=0)
+    maml.meta["context_weight"] = torch.zeros(2, 2)
+    assert maml.identification is not None
+    maml.identification.model |= {"weight0": torch.zeros(4, 1),
+                                  "context_weight": torch.tensor([[1.0], [0.0]])}
+    shown = replace(live(maml)[0].step(0), reward=torch.full((6,), 0.7))
+    belief = maml.prior(torch.zeros(1, 2), 1, Draws.of(0, 0, 1))
+    context = maml.imitate(belief, shown).weights["context"]
+    assert torch.allclose(context, torch.tensor([[[0.7, 0.0]]]), atol=1e-4)
+
+
 # Learning.
 
 

@@ -115,11 +115,14 @@ def test_a_demonstration_leads_to_the_context_in_which_one_would_have_acted_so()
     maml = agent(**OWN, layers=0)
     maml.meta["weight0"] = torch.zeros(2, 2)
     maml.meta["context_weight"] = torch.tensor([[0.5, 0.0], [0.0, 0.2]])
+    assert maml.identification is not None
+    model = maml.identification.model
+    model["context_weight"] = torch.zeros_like(model["context_weight"])
     demonstrated = live(maml)[0].step(0)
     demonstrated = replace(demonstrated, action=torch.tensor([[0.4, -0.3]]).expand(6, 2))
     belief = maml.prior(torch.zeros(1, 2), 1, Draws.of(0, 0, 1))
     after = maml.imitate(belief, demonstrated)
-    wanted = [0.8 * (1 - 0.75**20), -1.5 * (1 - 0.96**20)]
+    wanted = [0.8 * (1 - 0.75**20), -1.5 * (1 - 0.96**20)]  # rewards say nothing more
     assert after.weights["context"].flatten().tolist() == pytest.approx(wanted, rel=1e-4)
     assert all(torch.equal(w, belief.weights[n]) for n, w in after.weights.items()
                if n != "context")
@@ -163,6 +166,7 @@ def test_what_nobody_could_show_or_is_not_finite_is_left_out():
     ({"outer": "trpo"}, "not under trpo: --config.spread 0, or choose ppo"),
     ({"context_size": 3}, "--config.context-size 0, or --config.spread 0"),
     ({"head_only": True, "learned_rewards": True}, "for head_only and learned_rewards: "),
+    ({"learned_sizes": True}, "for learned_sizes: "),
 ])
 def test_settings_that_own_contexts_do_not_go_with_are_refused(changed: dict, said: str):
     with pytest.raises(UserError, match=said):
