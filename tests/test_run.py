@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,15 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_older_one(tmp_path: Path
     assert file.read_text() == "old"
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Tests may themselves run under nohup, which has closed terminals ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_only_raises_a_flag(number: signal.Signals) -> None:
     before = signal.getsignal(number)
@@ -228,6 +238,7 @@ def test_under_nohup_a_terminal_that_is_closed_stops_nothing() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_terminal_that_is_closed_asks_to_stop_and_what_is_said_to_it_then_goes_nowhere() -> None:
     program = (
         "import sys, time\n"
