@@ -66,14 +66,16 @@ class Identification:
         # Of every rollout's H samples, one after the other.
         kept = torch.arange(self.horizon)[:: -(-self.horizon // _SAMPLES)]
         kept = (kept + self.horizon * torch.arange(lived.action.shape[1] // self.horizon)[:, None])
-        obs, action, reward = (x[:, kept.flatten()] for x in lived[:3])
-        return self.explaining(context, obs, action, reward) - context
+        some = (x[:, kept.flatten()] for x in (lived.obs, lived.action, lived.reward))
+        return self.explaining(context, *some) - context
 
     def explaining(self, context: Tensor, obs: Tensor, action: Tensor, reward: Tensor) -> Tensor:
         """The contexts (M, 1, C), near those given, that explain rewards (M, S) of actions
         (M, S, A) at observations (M, S, O)."""
         size = context.shape[-1]
-        seen = torch.cat([obs[..., : self._observed(action)], action.clamp(-1, 1)], -1)
+        # Without what rollouts' own contexts deviate by, behind an observation.
+        observed = self.model["weight0"].shape[0] - action.shape[-1]
+        seen = torch.cat([obs[..., :observed], action.clamp(-1, 1)], -1)
         reward = self.rewards(reward[..., None])
         model = stacked(self.model, len(context))
         known = (seen.isfinite().all(-1) & reward[..., 0].isfinite())[..., None]
@@ -89,9 +91,6 @@ class Identification:
             step = torch.linalg.solve(square, slope.mT @ error / seen.shape[1]).mT
             context = context + step * (_FARTHEST / step.norm(dim=-1, keepdim=True)).clamp(max=1)
         return context
-
-    def _observed(self, action: Tensor) -> int:
-        return self.model["weight0"].shape[0] - action.shape[-1]
 
     def learn(
         self, obs: Tensor, trial: Trial, told: Tensor, rate: float, source: torch.Generator

@@ -15,10 +15,6 @@ _ARM = {
 # to 33 %.
 _EVERY_ROUND = {"tasks": 30, "inner_steps": 3, "every_round": True, "learned_sizes": True}
 
-# Rollouts' own contexts, and what they earned says which one describes the task.
-_OWN_CONTEXTS = {"tasks": 30, "inner_steps": 3, "context_size": 0, "spread": 1.0, "hidden": 256,
-                 "std": 0.1}
-
 
 def _maml_arm(
     horizon: int, iterations: int, epochs: int, **config: Any
@@ -38,6 +34,13 @@ def _maml_arm(
                    "clip": 0.2, "taught": 3 * iterations // 4, "std": 0.2, "discount": 0.95,
                    "decay": 0.8, "hidden": 128} | config,
     }
+
+
+def _own_contexts(horizon: int, iterations: int) -> dict[str, dict[str, Any]]:
+    """Rollouts have contexts of their own, what they earned says which one describes the task, and
+    a script teaches throughout what to do in it."""
+    return _maml_arm(horizon, iterations, epochs=1, tasks=30, inner_steps=3, context_size=0,
+                     spread=1.0, hidden=256, std=0.1, taught=iterations)
 
 
 _RL2_ARM = {
@@ -134,11 +137,11 @@ PRESETS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
         "family": {"horizon": 100, "action_scale": 0.3},
     },
     # By policy gradients, as on reach, it comes to 93 % in 50 iterations, and to 30 % beyond the
-    # range. With noise of 0.2, half the units and 20 iterations what it imitates comes to 0 %.
-    ("maml", "insert"): _maml_arm(100, iterations=40, epochs=1, **_OWN_CONTEXTS | {"taught": 40}),
+    # range. With noise of 0.2 and half the units what it imitates had 0 % at 3.4 M.
+    ("maml", "insert"): _own_contexts(100, iterations=40),
     # No reward says which way to push before something has been pushed: where all rollouts act
     # alike it stays 14 cm from the place, at 2.9 M and at 5.8 M.
-    ("maml", "push"): _maml_arm(150, iterations=20, epochs=1, **_OWN_CONTEXTS | {"taught": 20}),
+    ("maml", "push"): _own_contexts(150, iterations=20),
     ("maml", "reach"): _maml_arm(50, iterations=100, epochs=4, **_EVERY_ROUND),
     ("maml", "cheetah-vel"): {
         "options": {"steps": 8_000_000, "evaluate_every": 800_000, "evaluation_episodes": 2},
