@@ -391,6 +391,7 @@ def test_the_settings_of_every_job_that_is_shipped_make_an_agent(
     ("arms --agents perl", "unknown agent of arms 'perl'; did you mean pearl?"),
     ("arms --families reech", "unknown family of arms 'reech'; did you mean reach?"),
     ("arms --seeds 0", "--seeds must be at least 1"),
+    ("arms --first-seed 10", "--first-seed must be at most 9, the last seed of arms"),
     ("arms --jobs 0", "--jobs must be at least 1"),
     ("arms --lsit", "did you mean --list?"),
 ])
@@ -411,6 +412,14 @@ def test_the_first_seeds_of_chosen_agents_are_listed(
     listed = json.loads(capsys.readouterr().out)["jobs"]
     assert [(job["agent"], job["seed"]) for job in listed] == [
         ("scripted", 0), ("pearl", 0), ("pearl", 1)]
+
+
+def test_seeds_may_be_left_to_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "arms", "--agents", "pearl", "scripted", "--families", "push", "--seeds", "2",
+             "--first-seed", "1", "--list", "--json", "--root", str(tmp_path)]
+    assert main(words) == 0
+    listed = json.loads(capsys.readouterr().out)["jobs"]
+    assert [(job["agent"], job["seed"]) for job in listed] == [("pearl", 1), ("pearl", 2)]
 
 
 @pytest.mark.parametrize(("word", "labels"), [

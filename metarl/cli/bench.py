@@ -44,7 +44,8 @@ class Options:
     """A study: its name, path.py or package.module."""
     families: tuple[str, ...] = ()  # only these of the study's families
     agents: tuple[str, ...] = ()  # only these of its labels, or all of an agent that is no label
-    seeds: int | None = None  # how many of its seeds, the first ones; all by default
+    seeds: int | None = None  # how many of its seeds, from --first-seed on; all by default
+    first_seed: int = 0  # the first of them, as where another machine does those before it
     jobs: int = 1  # done at a time, each on its share of the cores
     device: str = "cpu"  # torch device of the agents, as cpu or cuda
     root: Path = JOBS  # directory of all jobs
@@ -94,9 +95,13 @@ def chosen(jobs: Sequence[Job], options: Options) -> list[Job]:
                 raise unknown(f"{kind} of {options.study}", name, known)
     if options.seeds is not None and options.seeds < 1:
         raise UserError("--seeds must be at least 1")
+    seeds = sorted({job.seed for job in jobs})
+    if options.first_seed > seeds[-1]:
+        raise UserError(f"--first-seed must be at most {seeds[-1]}, the last seed of "
+                        f"{options.study}")
+    seeds = [seed for seed in seeds if seed >= options.first_seed][: options.seeds]
     if options.jobs < 1:
         raise UserError("--jobs must be at least 1")
-    seeds = sorted({job.seed for job in jobs})[: options.seeds]
     labels, words = {job.name for job in jobs}, {*options.agents}
     return [
         job for job in jobs
