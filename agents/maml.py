@@ -4,7 +4,7 @@ Each task's rollouts give its policy an inner gradient step (`inner`); the outer
 the adapted policies earn, differentiating through the inner one (`outer_trpo`, `outer_ppo`, or
 Reptile's in `outer`). Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
 Networks" (ICML 2017). FOMAML, ANIL, CAVIA, Meta-SGD, ProMP and Reptile are settings of it. With PPO
-a `teacher` may be imitated at first, and rollouts may have `own_contexts`: `identification`.
+a `teacher` may be imitated, and rollouts have `own_contexts`: their inner step is `identification`.
 
 When it is judged or used it takes an inner step after every round of H control steps of all of its
 rollouts, however many these are: the return of episode k is that of the rows' first episodes in
