@@ -51,7 +51,7 @@ class Config(lived_rounds.Config):
     first_order: bool = False  # FOMAML: drop the second derivatives
     head_only: bool = False  # ANIL: only the last layer and the deviation take inner steps
     context_size: int = 0  # CAVIA: numbers beside the observation, which alone take inner steps
-    spread: float = 0.0  # deviation of rollouts' own contexts at first; 0: they have none
+    spread: float = 0.0  # deviation of rollouts' own contexts at first; 0: none, but gradients
     spread_decay: float = 0.5  # factor on that from each round to the next
     learned_rates: bool = False  # Meta-SGD: each weight learns its inner step size
     learned_sizes: bool = False  # ALFA: what a round earned says how long its inner step is

@@ -111,8 +111,7 @@ class Maml:
         return action.flatten(0, 1)
 
     def infer(self, belief: Belief, step: Steps) -> Belief:
-        """The belief after one more step (N, ...): after every H of them, an inner gradient step on
-        what was lived there."""
+        """The belief after one more step (N, ...), and after every H of them an inner step."""
         pending = (*belief.pending, step)
         if len(pending) < self.horizon:
             return belief._replace(pending=pending)
@@ -140,9 +139,10 @@ class Maml:
         policy gradient of `infer` holds for its own actions alone.)"""
         shown = (self._seen(lived.obs)[None], lived.action[None].clamp(-1, 1))
         loss = partial(cloning_loss, *shown)
-        sizes = rates(self.config, self.meta, belief.taken, lived.reward.new_full((1, 1), nan))
-        moving = {name: size for name, size in sizes.items() if name != "log_std"}
-        steps = [{"context": size} for size in RECOGNITION] if self.config.spread else [moving]
+        steps = RECOGNITION
+        if not self.config.spread:
+            sizes = rates(self.config, self.meta, belief.taken, lived.reward.new_full((1, 1), nan))
+            steps = ({n: size for n, size in sizes.items() if n != "log_std"},)
         with torch.no_grad():
             reached = reduce(lambda at, step: adapted(at, loss, step), steps, belief.weights)
             if found := self.identification:

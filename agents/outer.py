@@ -39,9 +39,9 @@ class Config(inner.Config):
     epochs: int = 5  # PPO, ProMP: passes over an iteration's tasks
     minibatches: int = 1  # PPO, ProMP: Adam's steps of a pass, each on a share of the tasks
     every_round: bool = False  # PPO, ProMP: what each inner step leads to counts, not only the last
-    taught: int = 0  # PPO, ProMP: iterations in which the scripted policy is imitated, ever less
+    taught: int = 0  # PPO, ProMP: iterations of imitating a script, ever less but with spread
     outer_rate: float = 1e-3  # PPO, ProMP: size of Adam's step
-    anneal: int = 0  # PPO, ProMP: iterations in which it shrinks to a tenth; 0: it never does
+    anneal: int = 0  # PPO, ProMP: iterations in which Adam's steps shrink to a tenth; 0: never
     clip: float = 0.3  # PPO, ProMP: how far a ratio of likelihoods may lead away from 1
     penalty: float = 5e-4  # ProMP: weight of that divergence at first; it adapts
     reptile_rate: float = 0.5  # Reptile: share of the way to the adapted weights

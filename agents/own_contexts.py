@@ -18,7 +18,7 @@ from metarl.agents.regression import regressed
 from metarl.agents.stacked import Weights
 from metarl.randomness import Draws, Role
 
-RECOGNITION = 20 * (1.0,)  # sizes of the steps towards the context of a demonstration
+RECOGNITION = 20 * ({"context": 1.0},)  # the steps towards that of a demonstration, their sizes
 
 
 def deviations(draws: Draws, taken: int, spread: float, size: int) -> Tensor:

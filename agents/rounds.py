@@ -49,7 +49,6 @@ class Round(NamedTuple):
     earned: Tensor  # (M, 1) mean reward, in the units of what is learned if anything is
     shown: Tensor  # (M, S, A) what a teacher would have done
     share: Tensor  # (M, S) that imitating it has of what the outer step improves, from 0 to 1
-    own: Tensor  # (M, R, C) by how much each rollout's context deviates from its task's, if any do
     way: Tensor  # (M, 1, C) to the context that explains its rewards, if that is identified
 
 
@@ -102,7 +101,7 @@ def round_of(
         acted, by_task(reward), normalised(advantage, valid), valid, explained[:, None],
         torch.stack(parts, -1) if parts else advantage.new_empty(*advantage.shape, 0),
         mean(by_task(seen), valid), shown=acted, share=torch.zeros_like(advantage),
-        own=own, way=own.new_empty(tasks, 1, 0),
+        way=own.new_empty(tasks, 1, 0),
     )
 
 

@@ -87,7 +87,7 @@ def lived(reward: Tensor, own: Tensor) -> Round:
     return Round(torch.cat([nothing, torch.full((tasks, samples, own.shape[2]), 9.0)], 2), nothing,
                  reward, torch.zeros_like(reward), torch.ones_like(reward, dtype=torch.bool),
                  torch.ones(tasks, 1), nothing[..., :0], torch.zeros(tasks, 1), nothing,
-                 torch.zeros_like(reward), own, own[:, :1, :0])
+                 torch.zeros_like(reward), own[:, :1, :0])
 
 
 def test_a_round_is_explained_by_thirty_samples_of_each_rollout():

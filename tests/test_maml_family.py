@@ -84,8 +84,7 @@ def pulls(action: Tensor, advantage: Tensor) -> Round:
     return Round(torch.zeros(*action.shape, 1).double(), action[..., None], advantage, advantage,
                  torch.ones_like(action, dtype=torch.bool), torch.ones(len(action), 1),
                  torch.empty(*action.shape, 0), torch.zeros(len(action), 1), action[..., None],
-                 torch.zeros_like(action), torch.empty(len(action), 1, 0),
-                 torch.empty(len(action), 1, 0))
+                 torch.zeros_like(action), torch.empty(len(action), 1, 0))
 
 
 # First order.

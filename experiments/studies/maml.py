@@ -47,6 +47,7 @@ _ALONE = (*_LAST_ROUND, "--config.taught", "0", "--config.std", "0.5")
 _ROUNDS = {"maml (last round)": _LAST_ROUND, "maml (last of three)": _LAST_OF_THREE,
            "maml (alone)": _ALONE}
 _GRADIENTS = (*_LAST_ROUND, "--config.spread", "0", "--config.context-size", "16",
+              "--config.inner-rate", "2", "--config.inner-decay", "0.7",
               "--config.hidden", "128", "--config.std", "0.2", "--config.taught", "37",
               "--config.epochs", "8", "--config.anneal", "50", "--steps", "12000000")
 _ARMS, _CHEETAHS = ["reach", "push", "insert"], ["cheetah-dir", "cheetah-vel"]

@@ -28,7 +28,7 @@ from metarl.testing.live import HASTE, Clock, Live
 from metarl.testing.witness import Witness
 
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
-PING, READ, WRITE, SYNC_READ, SYNC_WRITE, EVERYONE = 1, 2, 3, 0x82, 0x83, 254
+PING, READ, WRITE, SYNC_READ, SYNC_WRITE = 1, 2, 3, 0x82, 0x83
 RADIAN = 4096 / (2 * math.pi)  # ticks
 STALL_CURRENT = 370  # of 6.5 mA
 TORQUE = 3.35  # N m, of a servo that stalls
