@@ -27,9 +27,8 @@ from metarl.agent import Plan, Shapes
 from metarl.agents import outer
 from metarl.agents.identification import Identification
 from metarl.agents.inner import adapted, initialisation, meta_parameters, rates, stepped
-from metarl.agents.inner_rewards import Units, steepness
-from metarl.agents.inner_sizes import lengths
-from metarl.agents.networks import LOG_STD, Normalizer
+from metarl.agents.inner_rewards import Units
+from metarl.agents.networks import Normalizer
 from metarl.agents.outer_ppo import ppo
 from metarl.agents.outer_trpo import trpo
 from metarl.agents.own_contexts import RECOGNITION, beside, deviations, imitated
@@ -133,6 +132,10 @@ class Maml:
         spread = self.config.spread * self.config.spread_decay**taken
         return deviations(draws, taken, spread, self.config.context_size).to(self.device)
 
+    def embed(self, belief: Belief) -> Tensor | None:
+        """Each task's context (M, C), where inner steps go to one."""
+        return belief.weights["context"][:, 0] if self.config.context_size else None
+
     def imitate(self, belief: Belief, lived: Steps) -> Belief:
         """The belief about one task after a demonstrated episode (S, ...): an inner gradient step
         that clones behaviour; of own contexts a few, and then what explains its rewards. (The
@@ -173,16 +176,7 @@ class Maml:
         rate = annealed(self.config.outer_rate, done, self.config.anneal)
         step, config = _OUTER[self.config.outer], replace(self.config, outer_rate=rate)
         self.meta, self.memory, numbers = step(config, self.meta, self.memory, rounds)
-        numbers |= {
-            "loss/explained_variance": float(rounds[-1].explained.nanmean()),
-            "policy/std": float(self.meta["log_std"].clamp(*LOG_STD).exp().mean()),
-        }
-        if learned := list(under("rate", self.meta).values()):
-            numbers["policy/inner_rate"] = float(torch.stack([r.mean() for r in learned]).mean())
-        numbers |= steepness(self.meta["slopes"]) if self.config.learned_rewards else {}
-        if self.config.learned_sizes:
-            numbers |= lengths(self.meta["sizes"], [lived.earned for lived in rounds[:-1]])
-        return numbers
+        return numbers | outer.told(config, self.meta, rounds)
 
     def _rounds(self, trial: Trial, shown: tuple[Tensor, Tensor] | None = None) -> list[Round]:
         """What was lived in each round, as the agent sees it."""

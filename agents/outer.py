@@ -14,8 +14,12 @@ from torch import Tensor
 
 from metarl.agents import inner
 from metarl.agents.inner import replayed
+from metarl.agents.inner_rewards import steepness
+from metarl.agents.inner_sizes import lengths
+from metarl.agents.networks import LOG_STD
 from metarl.agents.rounds import Round
 from metarl.agents.stacked import Gaussian, Weights, flat, moved
+from metarl.agents.state import under
 from metarl.errors import UserError, unknown
 
 _CPU_GROUP = 4  # tasks whose activations stay in a core's cache: half the time of all 40 at once
@@ -94,6 +98,18 @@ class Outcome(NamedTuple):
 
 Step = Callable[[Config, Weights, dict[str, Tensor], list[Round]], Outcome]
 Objective = Callable[[Weights, list[Round], list[Gaussian]], Tensor]  # (M,) of meta, rounds, acted
+
+
+def told(config: Config, meta: Weights, rounds: list[Round]) -> dict[str, float]:
+    """Numbers to log of any outer step, from what it led to and the rounds it was taken on."""
+    numbers = {"loss/explained_variance": float(rounds[-1].explained.nanmean()),
+               "policy/std": float(meta["log_std"].clamp(*LOG_STD).exp().mean())}
+    if learned := list(under("rate", meta).values()):
+        numbers["policy/inner_rate"] = float(torch.stack([r.mean() for r in learned]).mean())
+    numbers |= steepness(meta["slopes"]) if config.learned_rewards else {}
+    if config.learned_sizes:
+        numbers |= lengths(meta["sizes"], [lived.earned for lived in rounds[:-1]])
+    return numbers
 
 
 def ascent(

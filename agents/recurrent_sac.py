@@ -112,6 +112,10 @@ class RecurrentSac(Stateful):
         inputs = self._read(self._packed(step))
         return Belief(self.memory(inputs[None], belief.state)[0])
 
+    def embed(self, belief: Belief) -> Tensor:
+        """The recurrent state of each row, (N, S)."""
+        return belief.state
+
     def _packed(self, steps: Steps | Trial) -> Tensor:
         """What is kept of steps (..., F): observation, action (experts and people may ask for more
         than counts), reward, whether an episode ends, and whether the task itself ended it."""

@@ -131,10 +131,11 @@ class Agent(Protocol):
 
 @runtime_checkable
 class Embeds(Protocol):
-    """An agent whose belief about a task is a vector that can be looked at."""
+    """An agent whose belief about a task may be a vector that can be looked at."""
 
-    def embed(self, belief: Any) -> Tensor:
-        """What it knows of each row's task, (N, E)."""
+    def embed(self, belief: Any) -> Tensor | None:
+        """What it knows of the task of each row, (N, E), or of each task, (M, E); None where its
+        settings leave it no such vector."""
         ...
 
 

@@ -16,7 +16,7 @@ from metarl.randomness import Role, generator
 
 UNIFORM = 0.3  # share of the draws that is uniform over the set
 RATE = 0.3  # weight of the newest change in a task's progress
-_VISITS = 2  # of every task before any is preferred: a change needs two
+_VISITS = 2  # of a task before its progress is known: a change needs two
 
 
 class Curriculum:
@@ -33,15 +33,17 @@ class Curriculum:
 
     @property
     def ready(self) -> bool:
-        """Whether every task's progress has been measured; till then tasks take turns."""
-        return bool((self.visits >= _VISITS).all())
+        """Whether any task's progress has been measured; till then tasks take turns."""
+        return bool((self.visits >= _VISITS).any())
 
     def probabilities(self) -> Tensor:
-        """(P,) shares of the draws."""
-        size, count = self.progress.abs(), len(self.progress)
-        uniform = torch.full_like(size, 1 / count)
-        if not self.ready or not size.sum() > 0:
+        """(P,) shares of the draws. A task whose progress is not known yet is taken to have as
+        much as those have whose is, in the mean: of a large set the first need not wait for all."""
+        size, known = self.progress.abs(), self.visits >= _VISITS
+        uniform = torch.full_like(size, 1 / len(size))
+        if not size[known].sum() > 0:
             return uniform
+        size = size.where(known, size[known].mean())
         return UNIFORM * uniform + (1 - UNIFORM) * size / size.sum()
 
     def choose(self, seed: int, iteration: int, count: int) -> Tensor:
@@ -73,14 +75,20 @@ class Curriculum:
 
     def summary(self) -> dict[str, float]:
         """What it draws, to log: the entropy of the shares over that of uniform ones, the mean size
-        of the progress, and the mean of each number that describes tasks."""
+        of the progress, and the mean of each number that describes tasks with its deviation, which
+        shows a preference for both ends of a range."""
         shares = self.probabilities()
         entropy = -(shares * shares.log()).sum() / torch.tensor(float(len(shares))).log()
-        means = {f"tasks/{name}": float((shares * value).sum())
-                 for name, value in self._describes.items()}
-        return {"tasks/entropy": float(entropy) if len(shares) > 1 else 1.0,
+        told = {"tasks/entropy": float(entropy) if len(shares) > 1 else 1.0,
                 "tasks/largest_share": float(shares.max()),
-                "tasks/progress": float(self.progress.abs().mean()), **means}
+                "tasks/progress": float(self.progress.abs().mean())}
+        for name, value in self._describes.items():
+            mean = (shares * value).sum()
+            told[f"tasks/{name}"] = float(mean)
+            if "/" not in name:  # the share of a choice says it all
+                square = (shares * (value - mean).square()).sum()
+                told[f"tasks/{name}_deviation"] = float(square.sqrt())
+        return told
 
     def state(self) -> dict[str, Tensor]:
         """All that it knows."""

@@ -102,9 +102,8 @@ def apart(
                                     stop=stop)
             exploring.append(_evaluation(lived, 1))
     embedding = None
-    if isinstance(agent, Embeds):
-        vectors = agent.embed(belief).detach().double().cpu()
-        embedding = vectors.unflatten(0, (len(tasks), replicas)).mean(1)
+    if isinstance(agent, Embeds) and (vectors := agent.embed(belief)) is not None:
+        embedding = vectors.detach().double().cpu().unflatten(0, (len(tasks), -1)).mean(1)
     return Apart(_joined(exploring), _joined(exploiting), embedding)
 
 

@@ -38,7 +38,8 @@ class Progress:
     iteration: int = 0
     env_steps: int = 0
     eval_steps: int = 0
-    wall_s: float = 0.0
+    wall_s: float = 0.0  # of collecting and learning; a baseline that is judged learns anew
+    eval_s: float = 0.0  # of evaluations
     unusable: int = 0  # iterations in a row without one finite update
     judged: int = 0  # env steps at the last evaluation
 
@@ -92,8 +93,7 @@ def train(
     Diverged when no update is finite any more.
     """
     keep_freed_memory()
-    started, saved = time.monotonic() - progress.wall_s, time.monotonic()
-    interrupted = False
+    saved, interrupted = time.monotonic(), False
     while not interrupted and not finished(progress, budget.steps):
         record: Record = {}
         try:
@@ -106,7 +106,6 @@ def train(
             interrupted = True
         if not record:
             break
-        progress = replace(progress, wall_s=time.monotonic() - started)
         log(progress.as_dict() | record)
         over = progress.env_steps >= budget.steps
         if progress.unusable >= (1 if over else _PATIENCE):
@@ -200,6 +199,7 @@ def _iterate(
     }
     after = replace(
         progress, iteration=iteration + 1, env_steps=progress.env_steps + steps,
+        wall_s=progress.wall_s + time.monotonic() - began,
         unusable=progress.unusable + 1 if lost else 0,
     )
     return after, record
@@ -217,11 +217,14 @@ def _judged(
 ) -> tuple[Progress, Record]:
     """The progress after an evaluation on the validation tasks, and what they earned. The draws
     are the same each time, whatever the seed. Raises Interrupted."""
+    began = time.monotonic()
     with acting_threads():
         result = evaluate(setting.judge, agent, setting.validation, budget.evaluation_episodes,
                           seed=0, stop=stop, switch=setting.switch(setting.validation))
     steps = progress.eval_steps + result.env_steps
-    return replace(progress, eval_steps=steps, judged=progress.env_steps), _summary(result)
+    seconds = progress.eval_s + time.monotonic() - began
+    return replace(progress, eval_steps=steps, eval_s=seconds, judged=progress.env_steps
+                   ), _summary(result)
 
 
 def _summary(result: Evaluation) -> Record:

@@ -34,11 +34,11 @@ def learner(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def tiny(name: str, seed: int = 0) -> Any:
+def tiny(name: str, seed: int = 0, **settings: Any) -> Any:
     """A small agent of this name."""
     config = AGENTS[name].Config
-    known = {f.name for f in fields(config)}
-    return AGENTS[name](config(**{k: v for k, v in TINY.items() if k in known}), SHAPES, seed, CPU)
+    small = {f.name: TINY[f.name] for f in fields(config) if f.name in TINY}
+    return AGENTS[name](config(**small | settings), SHAPES, seed, CPU)
 
 
 class Line:

@@ -65,14 +65,20 @@ def test_no_task_starves() -> None:
     assert (seen.bincount(minlength=20)[:19] >= 3).all()
 
 
-def test_until_every_task_was_visited_twice_none_is_preferred() -> None:
+def test_until_a_task_was_visited_twice_none_is_preferred() -> None:
     made = curriculum([0, 0, 0])
-    made.update(torch.tensor([0, 1]), torch.tensor([9.0, 1.0]))
     assert not made.ready
     assert close(made.probabilities(), [1 / 3] * 3)
-    made.update(torch.tensor([2]), torch.tensor([0.0]))
+
+
+def test_a_task_of_unknown_progress_is_taken_for_an_average_one() -> None:
+    made = curriculum([0, 0, 0])
+    made.update(torch.tensor([0, 1]), torch.tensor([9.0, 1.0]))
     assert made.ready
-    assert made.probabilities()[0] > 0.6
+    # 0.1 each, and 0.7 shared as 9 : 1 : 5, the mean of what is known.
+    assert close(made.probabilities(), [0.1 + 0.7 * part / 15 for part in (9, 1, 5)])
+    made.update(torch.tensor([2]), torch.tensor([0.0]))
+    assert close(made.probabilities(), [0.1 + 0.7 * part / 10 for part in (9, 1, 0)])
 
 
 def test_a_task_that_is_visited_twice_at_once_has_one_score_and_nan_is_none() -> None:
@@ -91,6 +97,9 @@ def test_it_tells_what_it_draws() -> None:
     told = made.summary()
     assert told["tasks/place"] == pytest.approx(0.075 + 2 * 0.6 + 3 * 0.25)
     assert told["tasks/progress"] == pytest.approx(1)
+    # Places 0 to 3, their mean 2.025: the squares of what they lie off it, by share.
+    square = 0.075 * 2.025**2 + 0.075 * 1.025**2 + 0.6 * 0.025**2 + 0.25 * 0.975**2
+    assert told["tasks/place_deviation"] == pytest.approx(square**0.5)
     # -(2 * 0.075 ln 0.075 + 0.6 ln 0.6 + 0.25 ln 0.25) / ln 4
     assert told["tasks/entropy"] == pytest.approx((0.38854 + 0.30650 + 0.34657) / 1.38629, abs=1e-4)
     assert curriculum([0, 0], [0, 0]).summary()["tasks/entropy"] == pytest.approx(1)
@@ -121,7 +130,7 @@ def digests(run: Run) -> dict[str, Any]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reach with six train tasks: two epochs are over after four iterations of three."""
+    """Reach with six train tasks: three are visited twice after three iterations of three."""
     monkeypatch.setattr("metarl.envs.reach.Reach.task_counts", (6, 2))
 
 
@@ -142,10 +151,10 @@ def test_an_interrupted_curriculum_goes_on_in_the_same_bits(
 
 def test_metrics_say_what_was_drawn_and_training_left_it(few: None, tmp_path: Path) -> None:
     lines = trained(tmp_path, 8).metrics()
-    assert [line["tasks/entropy"] for line in lines[:4]] == pytest.approx([1] * 4)
-    assert all(line["tasks/entropy"] < 0.999 for line in lines[4:])
+    assert [line["tasks/entropy"] for line in lines[:3]] == pytest.approx([1] * 3)
+    assert all(line["tasks/entropy"] < 0.999 for line in lines[3:])
     goals = {line["tasks/goal_x"] for line in lines}
-    assert len(goals) == 5  # the set's mean, then another one in each iteration
+    assert len(goals) == 6  # the set's mean, then another one in each iteration
 
 
 def test_without_a_curriculum_tasks_take_turns_as_ever(tmp_path: Path) -> None:

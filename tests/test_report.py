@@ -106,8 +106,10 @@ class Diary:
         return self._agent.infer(belief, step)
 
 
-def judge(name: str, episodes: int = 2, worlds: Any = None) -> tuple[Apart, Diary]:
-    agent = Diary(tiny(name))
+def judge(
+    name: str, episodes: int = 2, worlds: Any = None, **settings: Any
+) -> tuple[Apart, Diary]:
+    agent = Diary(tiny(name, **settings))
     replicas = agent.plan.replicas
     tasks = torch.tensor([[-0.5], [0.0], [0.5]]).double()
     return apart(worlds or Line(3 * replicas), cast(Any, agent), tasks, episodes, seed=0), agent
@@ -125,15 +127,25 @@ def test_every_agent_is_judged_exploring_and_at_its_best(name: str) -> None:
     assert sum(diary.ends) == 2
 
 
-@pytest.mark.parametrize("name", [n for n in AGENTS if isinstance(tiny(n), Embeds)])
+@pytest.mark.parametrize("name", [n for n in AGENTS if isinstance(tiny(n), Embeds)
+                                  and n != "maml"])
 def test_a_belief_that_is_a_vector_is_kept_for_each_task(name: str) -> None:
     embedding = judge(name)[0].embedding
     assert embedding is not None and embedding.shape[0] == 3 and embedding.isfinite().all()
 
 
-def test_the_memories_of_pearl_rl2_and_varibad_can_be_looked_at() -> None:
-    assert {"pearl", "rl2", "varibad"} <= {n for n in AGENTS if isinstance(tiny(n), Embeds)}
+def test_all_that_remember_can_be_looked_at() -> None:
+    assert {n for n in AGENTS if isinstance(tiny(n), Embeds)} == {
+        "pearl", "rl2", "varibad", "recurrent-sac", "maml"}
     assert judge("blind")[0].embedding is None
+
+
+def test_maml_shows_a_context_if_inner_steps_go_to_one() -> None:
+    assert judge("maml")[0].embedding is None
+    embedding = judge("maml", context_size=2)[0].embedding
+    assert embedding is not None and embedding.shape == (3, 2)
+    # Each task's own, which its steps have moved.
+    assert len(embedding.unique(dim=0)) == 3 and embedding.abs().sum() > 0
 
 
 def test_episodes_that_end_early_count_the_first_and_end_with_the_budget() -> None:

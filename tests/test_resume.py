@@ -1,5 +1,6 @@
 """A run that was stopped, killed or lengthened is, bit for bit, the run that was not."""
 
+import itertools
 import json
 import shutil
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from tiny import STEPS, train
 from metarl import api, checkpoint
 from metarl.__main__ import main
 from metarl.agents.pearl import Pearl
+from metarl.evaluate import Evaluation, evaluate
 from metarl.run import Run, Writer, find
 from metarl.train import torch_threads
 
@@ -39,7 +42,7 @@ def learned(run: Run) -> list[dict[str, Any]]:
     for line in run.metrics():  # an evaluation that was interrupted comes in a line of its own
         lines[line["iteration"]] = lines.get(line["iteration"], {}) | {
             name: value for name, value in line.items()
-            if not name.startswith("perf/") and name != "wall_s"
+            if not name.startswith("perf/") and name not in ("wall_s", "eval_s")
         }
     return list(lines.values())
 
@@ -49,6 +52,27 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("uninterrupted")
     assert main(train(root, ITERATIONS, "--evaluate-every", "45")) == 0
     return find("latest", root)
+
+
+def test_the_time_of_training_is_told_apart_from_that_of_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clock that goes on by a second whenever it is read, and by a thousand in an evaluation.
+    now = itertools.count()
+    monkeypatch.setattr("metarl.train.time", SimpleNamespace(monotonic=lambda: float(next(now))))
+
+    def slow(*args: Any, **more: Any) -> Evaluation:
+        nonlocal now
+        now = itertools.count(next(now) + 1000)
+        return evaluate(*args, **more)
+
+    monkeypatch.setattr("metarl.train.evaluate", slow)
+    assert main(train(tmp_path, 2, "--evaluate-every", str(STEPS))) == 0
+    assert main(["resume", "latest", "--runs", str(tmp_path), "--steps", str(3 * STEPS)]) == 0
+    each = find("latest", tmp_path).metrics()
+    # An iteration reads it four times; one evaluation is asked for after each.
+    assert [line["wall_s"] for line in each] == [3, 6, 9]
+    assert [line["eval_s"] for line in each] == pytest.approx([1002, 2004, 3006], abs=6)
 
 
 class StopAfter:
