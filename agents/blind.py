@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from metarl.agent import Plan, Shapes
+from metarl.agents.annealing import annealed
 from metarl.agents.sb3 import Sac, SacConfig, flattened
 from metarl.randomness import Draws, Role, generator
 from metarl.trial import Steps, Trial
@@ -30,8 +31,7 @@ class Config(SacConfig):
 
     def annealed(self, iteration: int) -> float:
         """Adam's step in an iteration."""
-        done = iteration * self.updates
-        return self.rate * (1 - 0.9 * min(done / self.anneal, 1) if self.anneal else 1.0)
+        return annealed(self.rate, iteration * self.updates, self.anneal)
 
 
 class Blind:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import outer
+from metarl.agents.annealing import annealed
 from metarl.agents.identification import Identification
 from metarl.agents.inner import adapted, initialisation, meta_parameters, rates, stepped
 from metarl.agents.inner_rewards import Units
@@ -32,7 +33,6 @@ from metarl.agents.networks import Normalizer
 from metarl.agents.outer_ppo import ppo
 from metarl.agents.outer_trpo import trpo
 from metarl.agents.own_contexts import RECOGNITION, beside, deviations, imitated
-from metarl.agents.ppo import annealed
 from metarl.agents.rounds import LIVED, Round, round_of, rounds_of
 from metarl.agents.stacked import Weights, initial, policy
 from metarl.agents.state import named, under

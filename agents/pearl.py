@@ -15,6 +15,7 @@ of a trial. Factors may have a full covariance, and be left out where training s
 kind; judged, the agent acts on the belief's mean once an episode is over.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from metarl.agent import Plan, Shapes
 from metarl.agents import gaussian, sac
+from metarl.agents.annealing import annealed
 from metarl.agents.belief import Belief
 from metarl.agents.encoder import Encoder, Familiar
 from metarl.agents.networks import Normalizer
@@ -58,6 +60,7 @@ class Config(sac.Config):
     encoder_rate: float = 2e-3  # Adam step of the encoder and the predictors
     anneal: int = 0  # critics' steps in which Adam's steps shrink to a tenth; 0: they never do
     encoder_anneal: int = 0  # the same for the encoder and the predictors: z must settle early
+    temperature_anneal: int = 0  # the same for a temperature that is not learned
     kl: float = 1e-4  # weight of KL(belief || prior) beside the squared error of predicted rewards
     predictor_hidden: int = 64  # units of a layer of a predictor
 
@@ -74,6 +77,9 @@ class Pearl(Stateful):
     def __init__(self, config: Config, shapes: Shapes, seed: int, device: torch.device) -> None:
         if min(config.policy_every, config.encoder_every) < 1:
             raise UserError("policy_every and encoder_every must be at least 1")
+        if config.temperature_anneal and config.learned_temperature:
+            raise UserError("a learned temperature has no --config.temperature-anneal; give "
+                            "--config.no-learned-temperature as well")
         self.config, self.shapes, self.device = config, shapes, device
         self.plan = Plan(config.tasks, 1, config.episodes, off_policy=True)
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))
@@ -149,7 +155,10 @@ class Pearl(Stateful):
             (c.encoder_rate, c.encoder_anneal), (c.critic_rate, c.anneal), (c.actor_rate, c.anneal)
         )
         for group, (rate, steps) in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * (1 - 0.9 * min(done / steps, 1) if steps else 1.0)
+            group["lr"] = annealed(rate, done, steps)
+        if not c.learned_temperature:
+            temperature = annealed(c.temperature, done, c.temperature_anneal)
+            self.log_temperature.data.fill_(math.log(temperature))
         self.updates += c.updates
 
     def _update(self, first: int, count: int, rng: torch.Generator) -> list[dict[str, Tensor]]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metarl.agents.annealing import annealed
 from metarl.agents.networks import LOG_STD, Normalizer
 from metarl.agents.returns import gae
 from metarl.agents.teacher import better
@@ -169,11 +170,6 @@ def anneal(optimizer: torch.optim.Optimizer, rate: float, iteration: int, iterat
     """Set Adam's step: `rate` at first, a tenth of it after so many iterations; 0: always."""
     for group in optimizer.param_groups:
         group["lr"] = annealed(rate, iteration, iterations)
-
-
-def annealed(rate: float, iteration: int, iterations: int) -> float:
-    """The size of Adam's step under `anneal`."""
-    return rate * (1 - 0.9 * min(iteration / iterations, 1) if iterations else 1.0)
 
 
 def averaged(logs: list[Log]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from metarl.agent import Shapes
 from metarl.agents import sac
 from metarl.agents.encoder import Encoder, Familiar
 from metarl.agents.pearl import Pearl
+from metarl.errors import UserError
 from metarl.randomness import Draws
 
 
@@ -115,6 +116,21 @@ def test_a_temperature_that_is_not_learned_stays(entropy: float) -> None:
     assert agent.log_temperature.exp().item() == pytest.approx(0.5)
     assert log["policy/temperature"] == pytest.approx(0.5)
     assert not any(torch.equal(w, before[name]) for name, w in agent.actor.state_dict().items())
+
+
+def test_a_temperature_may_shrink_to_a_tenth() -> None:
+    agent = tiny_agent(temperature=0.5, learned_temperature=False, temperature_anneal=20, updates=5)
+    seen = []
+    for iteration in range(6):
+        agent.learn(random_trial(), 0, iteration)
+        seen.append(agent.log_temperature.exp().item())
+    # 0, 5, 10, 15 of 20 steps are done before an iteration, then all: 1 - 0.9 of that share.
+    assert seen == pytest.approx([0.5, 0.3875, 0.275, 0.1625, 0.05, 0.05])
+
+
+def test_a_learned_temperature_is_not_asked_to_shrink() -> None:
+    with pytest.raises(UserError, match="give --config"):
+        tiny_agent(temperature_anneal=20)
 
 
 def test_the_entropy_found_is_that_of_the_drawn_actions() -> None:
