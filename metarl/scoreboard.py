@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from metarl.documents import read_json
 from metarl.policy import misfits
 from metarl.run import Run
-from metarl.statistics import Aggregate, difference, interquartile_mean, interval, mean, wilson
+from metarl.statistics import (
+    Aggregate,
+    difference,
+    interquartile_mean,
+    interval,
+    mean,
+    stratified,
+    wilson,
+)
 
 Array = NDArray[np.floating]
 Band = tuple[float, float, float]  # an aggregate, and its 95 % interval
@@ -51,6 +59,7 @@ class Judged:
     embedding: Array | None  # (M, E)
     horizon: int
     rollouts: int  # that share what they live in a task, as MAML's do
+    seed: int = 0  # of the evaluation's random numbers
 
     @property
     def episodes(self) -> int:
@@ -187,6 +196,18 @@ def bands(entries: Sequence[Entry], split: str, phase: str, quantity: str) -> li
     return [band(row, quantity) for row in values(entries, split, phase, quantity) if row.size]
 
 
+def as_published(
+    entries: Sequence[Entry], split: str, quantity: str
+) -> tuple[float, tuple[float, float]] | None:
+    """An agent at its best after the most episodes, with the stratified bootstrap interval that
+    others publish; None of one seed, and where it was not judged."""
+    found = values(entries, split, "exploiting", quantity)
+    if not found.size or found.shape[1] < 2:
+        return None
+    chosen = aggregate(quantity)
+    return chosen(found[-1]), stratified(found[-1], aggregate=chosen)
+
+
 def switched(entries: Sequence[Entry], split: str, every: int, quantity: str) -> list[Band]:
     """The aggregate of each episode over seeds and tasks that become others after `every` episodes,
     with its interval."""
@@ -299,7 +320,7 @@ def _judged(document: Mapping[str, Any]) -> Judged | None:
         document["split"], document["checkpoint"], _array(document["tasks"]), ranges,
         {phase: _curves(part) for phase, part in parts.items()},
         None if embedding is None else _array(embedding), document["horizon"],
-        document["rollouts"],
+        document["rollouts"], document.get("seed", 0),
     )
 
 

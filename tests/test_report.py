@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from metarl.__main__ import main
 from metarl.agent import Embeds
 from metarl.agents import AGENTS
 from metarl.cli.labels import told_apart
-from metarl.cli.report import too_few, write
+from metarl.cli.report import again, too_few, write
 from metarl.cli.sections import family_sections, scores
 from metarl.errors import DamagedFile
 from metarl.evaluate import Apart, apart
@@ -25,6 +26,7 @@ from metarl.randomness import Draws
 from metarl.report import Page, picture
 from metarl.run import Run, find
 from metarl.scoreboard import Entry, Judged, Range, compared, read
+from metarl.study import Job, load
 from metarl.trial import Steps
 
 GOAL = Range("goal_x", "m", (0.0, 2.0))
@@ -501,15 +503,62 @@ def test_a_run_that_was_not_judged_says_how_to_judge_it(trained: Run, tmp_path: 
 def test_what_an_evaluation_keeps_suffices_for_the_page(
     trained: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for split in ("test", "ood"):
+    for split, seed in (("test", "0"), ("ood", "3")):
         words = ["evaluate", str(trained.path), "--split", split, "--tasks", "6", "--episodes", "1"]
-        assert main(words) == 0
+        assert main([*words, "--seed", seed]) == 0
     assert main(["report", trained.name, "--runs", str(trained.path.parents[2])]) == 0
     text = (trained.path / "report.html").read_text()
     assert str(trained.path / "report.html") in capsys.readouterr().out.replace("\n", "")
     assert text.count("<svg") == 5 and external(text) == []
     assert (trained.path / "command.txt").read_text().split()[-1] in text
     assert "1 seed, fewer than 5" in text
+    # Whoever trains it anew judges what he has made, not the run that the page is about.
+    runs = trained.path.parents[2]
+    for split, more in (("test", ""), ("ood", " --seed 3")):
+        line = f"metarl evaluate latest --runs {runs} --split {split} --episodes 1 --tasks 6{more}"
+        assert re.search(f"^{re.escape(line)}(<|$)", text, re.MULTILINE)
+
+
+def test_a_checkout_that_differed_from_its_commit_is_marked(trained: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "reach" / "pearl" / trained.name
+    shutil.copytree(trained.path, copy)
+    environment = json.loads((copy / "env.json").read_text())
+    (copy / "env.json").write_text(json.dumps(environment | {"commit": "1" * 40 + "+"}))
+    assert main(["report", str(copy)]) == 0
+    assert f"commits {'1' * 7}+;" in (copy / "report.html").read_text()
+
+
+def test_the_command_of_a_study_does_the_jobs_that_are_shown(tmp_path: Path) -> None:
+    study = tmp_path / "mine.py"
+    study.write_text("from metarl.study import grid\n"
+                     'STUDY = grid(["pearl", "rl2"], ["reach", "push"], range(4))\n')
+    jobs = load(str(study))
+
+    def done(*some: Job) -> str:
+        for job in some:
+            (tmp_path / job.key).mkdir(parents=True)
+            (tmp_path / job.key / "done.json").touch()
+        return again(str(study), tmp_path)
+
+    first, *rest = [job for job in jobs if job.seed == 1]
+    assert (first.agent, first.family) == ("pearl", "reach")
+    where = f"--root {tmp_path}"
+    assert done(first) == (f"metarl bench {study} --families reach --agents pearl --first-seed 1 "
+                           f"--seeds 1 {where}")
+    assert done(*rest) == f"metarl bench {study} --first-seed 1 --seeds 1 {where}"
+    assert done(*[job for job in jobs if job.seed in (0, 2)]) == \
+        f"metarl bench {study} --seeds 3 {where}"
+
+
+def test_intervals_as_others_publish_them_are_beside(tmp_path: Path) -> None:
+    one = [entry("pearl", 0, [1.0, 1, 1, 0], tmp_path)]
+    assert "as others publish" not in table_of(one, tmp_path)
+    # In a resample of 2 seeds x 4 tasks each task's two scores are 0 or 1 by halves: of 8 draws 4
+    # hold 1 in the mean, and from 1 to 7 in 97 of 100.
+    two = [*one, entry("pearl", 1, [0.0, 0, 0, 1], tmp_path)]
+    text = table_of(two, tmp_path)
+    assert "as others publish" in text
+    assert '50 % <span class="range">[12 %, 88 %]' in text.split("as others publish")[1]
 
 
 def test_trials_whose_tasks_change_are_drawn_by_themselves(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metarl.statistics import difference, interquartile_mean, interval, mean
+from metarl.statistics import difference, interquartile_mean, interval, mean, stratified
 
 
 def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():
@@ -36,6 +36,17 @@ def test_a_seed_is_resampled_with_all_its_tasks():
     # Student's t for 1 degree of freedom, sqrt(2 / 1) * 12.706 / 1.960 = 9.168 times as much.
     values = np.repeat([[0.0], [1.0]], 50, 1)
     assert interval(values, aggregate=mean) == pytest.approx((0.5 - 4.584, 0.5 + 4.584), abs=1e-3)
+
+
+def test_a_stratified_bootstrap_draws_each_task_by_itself():
+    # The same two seeds: 100 independent draws of 0 or 1, whose mean has deviation 0.05.
+    values = np.repeat([[0.0], [1.0]], 50, 1)
+    low, high = stratified(values, aggregate=mean)
+    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.05, 0.5 + 1.96 * 0.05), abs=0.012)
+    # Never from one task to another: tasks that all seeds score alike leave nothing uncertain.
+    assert stratified(np.tile([0.0, 10.0, 20.0], (4, 1)), aggregate=mean) == (10.0, 10.0)
+    # Of one seed there is nothing to draw; the middle half of 0, 1, 2, 300 is that of 1 and 2.
+    assert stratified(np.array([[0.0, 300.0, 2.0, 1.0]])) == (1.5, 1.5)
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 12])

@@ -13,10 +13,11 @@ from metarl.cli.common import counted, parse, print_json, show, warn
 from metarl.cli.labels import told_apart
 from metarl.cli.sections import family_sections
 from metarl.errors import UserError, unknown
+from metarl.plugins import allowing
 from metarl.report import Page, code, folded, paragraph
 from metarl.run import DEFAULT_ROOT, Run, find, this_command
-from metarl.scoreboard import FEW, Entry, read
-from metarl.scores import machine
+from metarl.scoreboard import FEW, Entry, Judged, read
+from metarl.scores import commit, machine
 from metarl.study import JOBS, another, load, studies, trained_run
 
 if TYPE_CHECKING:
@@ -224,10 +225,25 @@ def too_few(entries: Sequence[Entry]) -> str:
 
 
 def _studies(options: Options) -> list[str]:
-    """The commands that do the jobs of the studies asked for, and judge them."""
-    root = [] if options.root == JOBS else ["--root", str(options.root)]
-    return [shlex.join(["metarl", "bench", what, *root]) for what in options.what
+    """The commands that do the jobs of the studies asked for, as far as they are shown."""
+    return [again(what, options.root) for what in options.what
             if what in studies() or what.endswith(".py")]
+
+
+def again(what: str, root: Path) -> str:
+    """The `metarl bench` that does the jobs of a study that are done in `root`; where these are not
+    all of their agents on all of their families, more of them."""
+    jobs = load(what)
+    done = [job for job in jobs if (root / job.key / "done.json").exists()]
+    words = ["metarl", "bench", what]
+    for option, column in (("--families", "family"), ("--agents", "name")):
+        chosen = dict.fromkeys(getattr(job, column) for job in done)
+        if len(chosen) < len({getattr(job, column) for job in jobs}):
+            words += [option, *chosen]
+    first, last = min(job.seed for job in done), max(job.seed for job in done)
+    words += ["--first-seed", str(first)] if first else []
+    words += ["--seeds", str(last - first + 1)]
+    return shlex.join(words + ([] if root == JOBS else ["--root", str(root)]))
 
 
 def _commands(entries: Sequence[Entry], made: Sequence[str]) -> list[str]:
@@ -236,8 +252,7 @@ def _commands(entries: Sequence[Entry], made: Sequence[str]) -> list[str]:
     runs = [entry for entry in entries if (entry.path / "command.txt").exists()]
     lines = [line for entry in runs for line in (
         (entry.path / "command.txt").read_text().strip(),
-        *(f"metarl evaluate {entry.words} --split {split} --episodes {j.episodes} "
-          f"--tasks {len(j.tasks)}" for split, j in entry.judged.items()))]
+        *(_evaluate(entry.path, split, j) for split, j in entry.judged.items()))]
     if len(runs) == 1 and not made:
         told += [paragraph("What it shows:"), code("\n".join(lines))]
     elif runs:
@@ -246,10 +261,21 @@ def _commands(entries: Sequence[Entry], made: Sequence[str]) -> list[str]:
     return told
 
 
+def _evaluate(path: Path, split: str, judged: Judged) -> str:
+    """What judges a run once more that was just trained anew."""
+    config, root = Run(path).config, path.parents[2]  # root/family/agent/run
+    words = ["metarl", "evaluate", "latest", *allowing(config["agent"], config["family"]),
+             *([] if root == DEFAULT_ROOT else ["--runs", str(root)]),
+             "--split", split, "--episodes", str(judged.episodes),
+             "--tasks", str(len(judged.tasks)),
+             *(["--seed", str(judged.seed)] if judged.seed else [])]
+    return shlex.join(words)
+
+
 def _footer(entries: Sequence[Entry]) -> str:
     environments: list[dict[str, Any]] = [
         Run(entry.path).environment for entry in entries if entry.config is not None]
-    commits = dict.fromkeys((e.get("commit") or "unknown")[:7] for e in environments)
+    commits = dict.fromkeys(map(commit, environments))
     machines = dict.fromkeys(map(machine, environments))
     return (f"metarl {environments[0]['metarl'] if environments else ''}; commits "
             f"{', '.join(commits)}; trained on {'; '.join(machines)}") if environments else ""

@@ -24,11 +24,11 @@ from metarl.cli.doubts import (
     unequal,
     usual_extent,
 )
+from metarl.cli.published import number, published
 from metarl.envs import FAMILIES
 from metarl.report import Page, code, folded, paragraph, picture, table
 from metarl.scoreboard import (
     RETURN,
-    SUCCESS,
     Band,
     Entry,
     band,
@@ -105,7 +105,8 @@ def scores(page: Page, agents: Agents, asked: Sequence[str]) -> None:
             "bootstrap over whole seeds, widened for their small number; of one seed alone, a "
             "bootstrap over tasks; of success never narrower than that of as many independent "
             "tasks."),
-        table(columns, rows, markup=True), *behind(agents), *unequal(extents, usual),
+        table(columns, rows, markup=True), *published(agents, asked), *behind(agents),
+        *unequal(extents, usual),
         *lengths(agents),
         *budgets(agents, against), *experience(agents, against), *_words(agents, gaps))
 
@@ -149,11 +150,13 @@ def _verdict(name: str, agents: Agents, gaps: Gaps, quantity: str) -> str:
 
 
 def _shots(page: Page, agents: Agents, asked: Sequence[str]) -> None:
-    """The k-shot curves: exploitation on test and ood tasks, and exploration."""
+    """The k-shot curves: exploitation on the splits it was judged on, and exploration."""
     columns = [
         ("held-out tasks, at its best", "test", "exploiting", "episodes explored before", 0),
         ("beyond the training range, at its best", "ood", "exploiting", "episodes explored before",
          0),
+        ("tasks it was trained on, at its best", "train", "exploiting",
+         "episodes explored before", 0),
         ("held-out tasks, while it explores", "test", "exploring", "episode of exploration", 1),
     ]
     columns = [c for c in columns if any(bands(each, c[1], c[2], RETURN) for each in
@@ -320,7 +323,7 @@ def _beliefs(page: Page, agents: Agents) -> None:
 
 
 def _cell(band: Band, quantity: str, extent: Extent, usual: Extent) -> str:
-    told = [f'{_value(band[0], quantity)} <span class="range">{_span(band[1:], quantity)}</span>']
+    told = [f'{number(band[0], quantity)} <span class="range">{_span(band[1:], quantity)}</span>']
     if extent != usual:
         (k, n), (_, of) = extent, usual
         tasks = f"{n} of {of} tasks" if n < of else counted(n, "task")
@@ -329,11 +332,7 @@ def _cell(band: Band, quantity: str, extent: Extent, usual: Extent) -> str:
 
 
 def _span(bounds: Sequence[float], quantity: str) -> str:
-    return f"[{', '.join(_value(b, quantity) for b in bounds)}]"
-
-
-def _value(value: float, quantity: str) -> str:
-    return f"{100 * value:.0f} %" if quantity == SUCCESS else f"{value:,.1f}"
+    return f"[{', '.join(number(b, quantity) for b in bounds)}]"
 
 
 def _average(numbers: Sequence[float], digits: int) -> str:
