@@ -6,18 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.look import CARD, GRID, INK, MUTED, plain, themed
 from metarl.scales import apart, judged_once, measured, named
-from metarl.scoreboard import (
-    SUCCESS,
-    Array,
-    Band,
-    Learning,
-    Range,
-)
+from metarl.scoreboard import SUCCESS, Array, Band, Learning, Range
 from metarl.statistics import dependence, explained, principal, spread
 
-# Stand-ins for what depends on the page being light or dark; metarl.report.THEME names them.
-INK, MUTED, GRID, CARD = "#22303c", "#5b6875", "#e6eaee", "#fefefe"
 _AGENTS = {
     "pearl": "#3b7dd8", "maml": "#e08a1e", "rl2": "#2a9d6e", "varibad": "#9a5fd0",
     "recurrent-sac": "#17a2b0", "reptile": "#c4a000",
@@ -145,11 +138,8 @@ def heat_maps(
         _numbers(ax, edges, tiles, low, high)
         _trained(ax, ranges[across], ranges[up])
         ax.set_title(label, fontsize=10, color=INK)
-        for d, axis in ((across, ax.xaxis), (up, ax.yaxis)):
-            axis.set_label_text(ranges[d].title)
-            if ranges[d].values:
-                words = ranges[d].labels or [f"{value:g}" for value in ranges[d].values]
-                axis.set_ticks(range(len(words)), words)
+        _worded(ax.xaxis, ranges[across])
+        _worded(ax.yaxis, ranges[up])
     for ax in axes.flat[len(agents):]:
         ax.set_visible(False)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.8, aspect=25, pad=0.02)
@@ -198,8 +188,8 @@ def embeddings(
             bar = figure.colorbar(drawn, ax=ax, pad=0.02, aspect=30)
             bar.outline.set_visible(False)
             bar.set_label(ranges[d].title)
-            if ranges[d].labels:
-                bar.set_ticks(list(ranges[d].values), labels=list(ranges[d].labels))
+            if ranges[d].values:
+                bar.set_ticks(list(ranges[d].values), labels=_words(ranges[d]))
         row[0].set_ylabel(f"axis 2, {100 * shares[1]:.0f} %")
     return figure
 
@@ -221,15 +211,31 @@ def _over_one(
 ) -> Any:
     figure, axes = _grid(1, 1, (7.0, 3.2))
     ax, paint = axes[0, 0], colours(list(agents))
-    ax.axvspan(*parameter.train, color=GRID, alpha=0.5, lw=0, label="training range")
-    for label, (tasks, values) in agents.items():
-        order = np.argsort(tasks[:, column])
-        ax.plot(tasks[order, column], values[order], "o", ms=3.5, lw=1.2, color=paint[label],
-                ls=_style(label), label=label)
-    ax.set_xlabel(parameter.title)
+    if not parameter.values:
+        ax.axvspan(*parameter.train, color=GRID, alpha=0.5, lw=0, label="training range")
+    for i, (label, (tasks, values)) in enumerate(agents.items()):
+        x, line = _placed(tasks[:, column], parameter), _style(label)
+        if parameter.values:  # agents side by side, and no line from one choice to another
+            x, line = x + 0.5 * ((i + 0.5) / len(agents) - 0.5), ""
+        order = np.argsort(x)
+        ax.plot(x[order], values[order], "o", ms=3.5, lw=1.2, color=paint[label], ls=line,
+                label=label)
+    ax.margins(x=0.3 if parameter.values else None)
+    _worded(ax.xaxis, parameter)
     measured(axes[0], quantity)
     _legend(figure, axes)
     return figure
+
+
+def _worded(axis: Any, parameter: Range) -> None:
+    """Name an axis after a parameter, and its places after the choices, if it is one."""
+    axis.set_label_text(parameter.title)
+    if parameter.values:
+        axis.set_ticks(range(len(parameter.values)), _words(parameter))  # as `_placed` has them
+
+
+def _words(parameter: Range) -> list[str]:
+    return list(parameter.labels) or [f"{value:g}" for value in parameter.values]
 
 
 def _edges(column: Array, parameter: Range) -> Array:
@@ -308,33 +314,6 @@ def _grid(
     for ax in axes.flat:
         plain(ax, grid)
     return figure, axes
-
-
-def themed() -> Any:
-    """matplotlib.pyplot in the look of a page."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    style: dict[Any, Any] = {
-        "font.size": 9.5, "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK,
-        "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK, "axes.linewidth": 0.7, "xtick.major.width": 0.7,
-        "ytick.major.width": 0.7, "figure.constrained_layout.use": True, "axes.facecolor": "none",
-        "figure.facecolor": "none", "savefig.facecolor": "none", "legend.labelcolor": INK,
-        "font.family": "DejaVu Sans", "text.parse_math": False,  # names are no formulas
-    }
-    plt.rcParams.update(style)  # for what is added to the figure, a colour bar say, too
-    return plt
-
-
-def plain(ax: Any, grid: bool = True) -> None:
-    """Axes without a frame, with faint lines where a `grid` is wanted."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.set_axisbelow(True)
-    if grid:
-        ax.grid(axis="y", color=GRID, lw=0.8)
 
 
 def _legend(figure: Any, axes: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.documents import whole
-from metarl.figures import CARD, GRID, INK, MUTED
+from metarl.look import CARD, GRID, INK, MUTED
 
 # What figures paint with, and the colours of the page that it becomes.
 THEME = {INK: "ink", MUTED: "muted", GRID: "grid", CARD: "card"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_report import external
 
-from metarl import figures as colours
+from metarl import look
 from metarl.__main__ import main
 from metarl.errors import DamagedFile
 from metarl.robot import figures
@@ -239,7 +239,7 @@ def test_a_session_s_folder_becomes_a_page_that_stands_alone(
     assert external(text) == [] and "<script" not in text and "virtual time" in text
     assert text.count("<svg") == 2 + 11  # returns, ranges; 1 + 2 * 5 episodes on the arm
     drawn = text[text.index("</style></head>"):]
-    assert not any(c in drawn for c in (colours.INK, colours.MUTED, colours.GRID, colours.CARD))
+    assert not any(c in drawn for c in (look.INK, look.MUTED, look.GRID, look.CARD))
     assert "verify, arm, adapted" in text and "verify, twin" in text
 
 

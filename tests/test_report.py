@@ -13,7 +13,7 @@ import torch
 from test_agents import Line, tiny
 from tiny import train
 
-from metarl import figures
+from metarl import figures, look
 from metarl.__main__ import main
 from metarl.agent import Embeds
 from metarl.agents import AGENTS
@@ -279,7 +279,7 @@ def test_the_page_fetches_nothing_runs_nothing_and_follows_light_and_dark(tmp_pa
     assert external(text) == [] and "<script" not in text and "<link" not in text
     assert text.count("<svg") == 5  # k shots, learning, heat map, distance, beliefs
     drawn = text[text.index("</style></head>") :]
-    for colour in (figures.INK, figures.MUTED, figures.GRID, figures.CARD):
+    for colour in (look.INK, look.MUTED, look.GRID, look.CARD):
         assert colour not in drawn  # light or dark is for the page to say
     assert external('<img src="http://a/b.png">') and external("<i style='a: url(x.png)'>")
 
@@ -548,6 +548,17 @@ def test_the_command_of_a_study_does_the_jobs_that_are_shown(tmp_path: Path) -> 
     assert done(*rest) == f"metarl bench {study} --first-seed 1 --seeds 1 {where}"
     assert done(*[job for job in jobs if job.seed in (0, 2)]) == \
         f"metarl bench {study} --seeds 3 {where}"
+
+
+def test_choices_stand_apart_and_no_line_leads_from_one_to_another() -> None:
+    # Two agents, two choices: 0.25 is between the agents of a choice, 1 between the choices.
+    earned = {name: (TASKS[:, 1:], np.arange(4.0)) for name in ("pearl", "rl2")}
+    (ax,) = figures.heat_maps(earned, (SHAPE,), "return")[0].axes
+    drawn = {str(line.get_label()): line for line in ax.get_lines()}
+    assert np.allclose(drawn["pearl"].get_xdata(), [-0.125, -0.125, 0.875, 0.875])
+    assert np.allclose(drawn["rl2"].get_xdata(), [0.125, 0.125, 1.125, 1.125])
+    assert {line.get_linestyle() for line in drawn.values()} == {"None"}
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["box", "ring"]
 
 
 def test_intervals_as_others_publish_them_are_beside(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl.figures import INK, MUTED, plain, themed
+from metarl.look import INK, MUTED, plain, themed
 from metarl.robot.diary import HARMLESS, Diary, Episode, Series
 
 REQUESTED, APPLIED, MEASURED = "#9aa5b1", "#3b7dd8", "#e08a1e"
