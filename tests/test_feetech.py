@@ -183,6 +183,13 @@ def test_one_spoilt_answer_is_asked_for_again(rig: Rig, kind: Trouble, after: in
     np.testing.assert_array_equal(rig.arm.read(0.9).q, before)
 
 
+def test_answers_that_trickle_in_after_a_lost_one_are_waited_for(rig: Rig) -> None:
+    before = rig.arm.connect().q
+    rig.bus.gap = 0.003
+    rig.bus.spoil("drop")  # the second servo's answer is taken for it, and four are still to come
+    np.testing.assert_array_equal(rig.arm.read(0.9).q, before)
+
+
 @pytest.mark.parametrize(("kind", "error"), [
     ("drop", Stale), ("corrupt", BusError), ("short", ArmError), ("duplicate", BusError),
 ])

@@ -190,8 +190,10 @@ def _port(sdk: ModuleType, name: str) -> Any:
             select.select([self.ser], [], [], max(left, 0.0))
             return self.ser.read(length)
 
-        def quiet(self, deadline: float, pause: float = 0.001) -> None:
-            """Wait until nothing arrives any more, so that a late answer answers nothing."""
+        def quiet(self, deadline: float) -> None:
+            """Wait until nothing arrives any more, so that a late answer answers nothing: for 1 ms,
+            or longer where there is time, as adapters and busy computers deliver in bursts."""
+            pause = max(0.001, (deadline - time.monotonic()) / 10)
             while time.monotonic() < deadline and select.select([self.ser], [], [], pause)[0]:
                 self.clearPort()
 

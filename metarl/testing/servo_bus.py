@@ -78,6 +78,7 @@ class ServoBus:
         self.calibrations = calibrations(body)
         self.writes: list[tuple[int, int, bytes]] = []
         self.delay = 0.05  # s, of a late answer
+        self.gap = 0.0  # s, before each answer to a question that several servos were asked
         self.witness = Witness()
         self._live, self._clock = Live(body, clock), clock
         self._lock = threading.RLock()
@@ -181,6 +182,7 @@ class ServoBus:
             self._answer(id)
         elif instruction == SYNC_READ:
             for each in said[2:]:
+                time.sleep(self.gap)
                 self._answer(each, bytes(self._memory[each][said[0] : said[0] + said[1]]))
         elif instruction == SYNC_WRITE:
             width = said[1]
