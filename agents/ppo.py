@@ -2,8 +2,8 @@
 
 Schulman et al., "Proximal Policy Optimization Algorithms" (2017). A trial is one long episode:
 returns run across the time limits of its episodes, so that exploring in the first is paid in the
-later ones, but not across a fall. Gradient steps are taken on shares of the rows, each with all of
-its steps. A `teacher` may be imitated at first.
+later ones, but not across a fall. Gradient steps are taken on shares of it: of the rows where a
+memory is unrolled, else of all moments. A `teacher` may be imitated at first.
 """
 
 import math
@@ -32,7 +32,7 @@ class Config:
     rate: float = 1e-3  # Adam's step
     anneal: int = 0  # iterations in which Adam's steps shrink to a tenth; 0: they never do
     epochs: int = 2  # passes over an iteration's trials
-    minibatches: int = 4  # gradient steps of a pass, each on a share of the rows
+    minibatches: int = 4  # gradient steps of a pass, each on a share of what was lived
     clip: float = 0.2  # how far a ratio of likelihoods may lead away from 1
     entropy: float = 1e-3  # weight of the entropy bonus, where the noise is below what it was
     value: float = 0.5  # weight of the value's squared error
@@ -125,17 +125,17 @@ def judged(
     return Judged(action, log_likelihood(action, *policy), advantage, target, shown, share)
 
 
-def minibatches(rows: int, config: Config, rng: torch.Generator) -> Iterator[Tensor]:
-    """The rows of each gradient step of an iteration."""
+def minibatches(count: int, config: Config, rng: torch.Generator) -> Iterator[Tensor]:
+    """Which of so many rows, or moments, each gradient step of an iteration sees."""
     for _ in range(config.epochs):
-        yield from torch.randperm(rows, generator=rng).chunk(config.minibatches)
+        yield from torch.randperm(count, generator=rng).tensor_split(min(config.minibatches, count))
 
 
 def loss(
     policy: tuple[Tensor, Tensor], value: Tensor, lived: Judged, config: Config
 ) -> tuple[Tensor, Log]:
     """The clipped objective, or imitation in its place, the value's error and the entropy bonus as
-    one loss, from what the policy and the value (T, B) now say about the trials of B rows."""
+    one loss, from what the policy and the value (...) now say about what was lived."""
     c, (mean, log_std) = config, policy
     ratio = (log_likelihood(lived.action, mean, log_std) - lived.log_likelihood).exp()
     clipped = ratio.clamp(1 - c.clip, 1 + c.clip)

@@ -37,7 +37,7 @@ class Config(ppo.Config):
     """Hyperparameters of VariBAD, beside those of PPO."""
 
     epochs: int = 4  # passes over an iteration's trials: cheap, as no memory is unrolled
-    minibatches: int = 16  # gradient steps of a pass, each on a share of the rows
+    minibatches: int = 16  # gradient steps of a pass, each on a share of the moments
     tasks: int = 64  # train tasks of an iteration
     replicas: int = 2  # rows per task
     episodes: int = 2  # episodes of a trial
@@ -159,8 +159,8 @@ class Varibad(Stateful):
         c, rng = self.config, torch_generator(seed, iteration, Role.LEARN, torch.device("cpu"))
         ppo.anneal(self.optimizer, c.rate, iteration, c.anneal)
         known, lived = self._lived(trial, iteration)
-        shares = ppo.minibatches(trial.reward.shape[1], c, rng)
-        log = ppo.averaged([self._improve(known, lived, rows) for rows in shares])
+        shares = ppo.minibatches(len(known), c, rng)
+        log = ppo.averaged([self._improve(known, lived, moments) for moments in shares])
         self._remember(trial)
         if not self.trials:
             return log
@@ -170,9 +170,9 @@ class Varibad(Stateful):
 
     @torch.no_grad()
     def _lived(self, trial: Trial, iteration: int) -> tuple[Tensor, ppo.Judged]:
-        """What the value saw (T, N, 1 + O + 2 L) of a trial, of which the policy sees all but the
-        first number, and what came of it. The belief is given to them: no loss of theirs moves the
-        encoder."""
+        """What the value saw (T N, 1 + O + 2 L) at the moments of a trial, of which the policy sees
+        all but the first number, and what came of it. The belief is given to them: no loss of
+        theirs moves the encoder."""
         obs, last = trial.seen.to(self.device), trial.last.to(self.device)
         near = ppo.nearness(last, self.shapes.horizon, self.config.discount)
         beliefs = self._beliefs(self._read(self._packed(trial)))
@@ -182,11 +182,13 @@ class Varibad(Stateful):
         action, terminated = trial.action.to(self.device), trial.terminated.to(self.device)
         shown = lesson(trial, iteration, self.config.taught)
         judged = ppo.judged(action, reward, terminated, policy, value, self.config, shown)
-        return known[:-1], judged
+        # Nothing is unrolled, so that a gradient step may see moments of all rows: those of a few
+        # rows alone may all be of one task.
+        return known[:-1].flatten(0, 1), ppo.Judged(*(x.flatten(0, 1) for x in judged))
 
-    def _improve(self, known: Tensor, lived: ppo.Judged, rows: Tensor) -> ppo.Log:
-        """One gradient step of policy and value on the trials of some rows."""
-        known, some = known[:, rows], ppo.Judged(*(x[:, rows] for x in lived))
+    def _improve(self, known: Tensor, lived: ppo.Judged, moments: Tensor) -> ppo.Log:
+        """One gradient step of policy and value on some moments."""
+        known, some = known[moments], ppo.Judged(*(x[moments] for x in lived))
         value, policy = self.critic(known).squeeze(-1), self.actor(known[..., 1:])
         loss, log = ppo.loss(policy, value, some, self.config)
         return log | ppo.descend(self.optimizer, loss, self.config.max_gradient)

@@ -68,6 +68,18 @@ def test_the_belief_is_the_same_when_rewards_count_a_thousandfold() -> None:
     torch.testing.assert_close(*told, rtol=1e-3, atol=1e-4)
 
 
+def test_gradient_steps_see_moments_of_all_rows_each_with_what_was_done_in_it() -> None:
+    agent = tiny("varibad")
+    trial = lived(agent)
+    known, judged = agent._lived(trial, 0)
+    steps, rows = trial.reward.shape
+    assert len(known) == len(judged.advantage) == steps * rows
+    for t, n in ((0, 1), (2, 0), (steps - 1, rows - 1)):
+        moment = t * rows + n
+        assert judged.action[moment].equal(trial.action[t, n])
+        assert known[moment, 1 : 1 + SHAPES.obs].equal(agent.normalizer(trial.obs[t, n]))
+
+
 # The ELBO.
 
 
