@@ -78,8 +78,8 @@ class Pearl(Stateful):
         if min(config.policy_every, config.encoder_every) < 1:
             raise UserError("policy_every and encoder_every must be at least 1")
         if config.temperature_anneal and config.learned_temperature:
-            raise UserError("a learned temperature has no --config.temperature-anneal; give "
-                            "--config.no-learned-temperature as well")
+            raise UserError("a learned temperature has no --config.temperature-anneal; give 0 for "
+                            "it, or --config.no-learned-temperature")
         self.config, self.shapes, self.device = config, shapes, device
         self.plan = Plan(config.tasks, 1, config.episodes, off_policy=True)
         c, rng = config, torch_generator(seed, 0, Role.INITIAL_WEIGHTS, torch.device("cpu"))

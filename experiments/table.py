@@ -25,12 +25,15 @@ _HEAD = ("family", "agent", "seeds", "env steps", "minutes", "before", "after 1"
          "after 3", "after the most", "beyond the range", "commits")
 # Experiments whose settings are the preset's now, under the label that they were run by.
 _BECAME = {
-    ("cheetah-dir", "pearl (2600 updates, 4 episodes)"): "pearl",
+    ("cheetah-dir", "pearl (2600 updates, 4 episodes)"): "pearl (learned temperature)",
+    ("cheetah-dir", "pearl (temperature 0.5, shrinking)"): "pearl",
     ("push", "pearl (6 M)"): "pearl",
     ("insert", "pearl (1.2 M)"): "pearl",
     ("reach", "maml (every round)"): "maml",
     ("cheetah-dir", "rl2 (96 M, noise kept)"): "rl2",
 }
+# The other way round: rows of presets that have given way, by commit, and what they are now called.
+_WAS = {("cheetah-dir", "pearl", "5155e3e"): "pearl (learned temperature)"}
 _NONE = 1000  # env steps: `scratch` has an episode of them, the least that makes a run
 _SHORT = "(H 100"  # in labels of runs whose episodes are half as long as their family's
 Row = Mapping[str, str]
@@ -59,7 +62,8 @@ def newest(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, list[Row]]]:
     found: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(dict)
     for row in rows:
         family, label = row["family"], row["agent"]
-        label = _BECAME.get((family, label), label)
+        label = (_WAS.get((family, label, row["commit"]))
+                 or _BECAME.get((family, label)) or label)
         if row["phase"] != EXPLOITING or not row["env_steps"] or (family, label) not in known:
             continue
         kept = found[family, label].setdefault(row["seed"], [])

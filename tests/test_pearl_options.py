@@ -129,7 +129,7 @@ def test_a_temperature_may_shrink_to_a_tenth() -> None:
 
 
 def test_a_learned_temperature_is_not_asked_to_shrink() -> None:
-    with pytest.raises(UserError, match="give --config"):
+    with pytest.raises(UserError, match="give 0 for it, or --config"):
         tiny_agent(temperature_anneal=20)
 
 

@@ -79,3 +79,9 @@ def test_shorter_episodes_are_another_family_and_an_experiment_that_became_a_pre
     assert [line[:2] for line in cells(rows)] == [
         ["`cheetah-vel`, H 100", "maml (H 100)"], ["`push`", "pearl"]]
     assert cells(rows)[1][7] == "93 %"
+
+
+def test_a_preset_that_gave_way_has_a_name_of_its_own() -> None:
+    rows = [row(family="cheetah-dir", commit="5155e3e", **{"return": "1475"}),
+            row(family="cheetah-dir", **{"return": "1743"})]
+    assert [line[1] for line in cells(rows)] == ["pearl", "pearl (learned temperature)"]
