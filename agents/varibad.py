@@ -58,6 +58,7 @@ class Config(ppo.Config):
     kl: float = 2e-3  # weight of the KL between beliefs beside the mean squared error of a reward
     encoder_max_gradient: float = 1.0  # norm that the gradient of such a step is clipped to
     buffer: int = 64  # MiB of recent trials that encoder and decoders learn from
+    kept: int = 0  # trials of an iteration that go there: fewer reach further back; 0: all
 
 
 class Belief(NamedTuple):
@@ -161,7 +162,7 @@ class Varibad(Stateful):
         known, lived = self._lived(trial, iteration)
         shares = ppo.minibatches(len(known), c, rng)
         log = ppo.averaged([self._improve(known, lived, moments) for moments in shares])
-        self._remember(trial)
+        self._remember(trial, rng)
         if not self.trials:
             return log
         better = ppo.averaged([self._predict(rng) for _ in range(c.updates)])
@@ -193,7 +194,7 @@ class Varibad(Stateful):
         loss, log = ppo.loss(policy, value, some, self.config)
         return log | ppo.descend(self.optimizer, loss, self.config.max_gradient)
 
-    def _remember(self, trial: Trial) -> None:
+    def _remember(self, trial: Trial, rng: torch.Generator) -> None:
         """Keep a trial for the encoder, and count its moments in; unless it is not finite."""
         packed = self._packed(trial)
         if not packed.isfinite().all():
@@ -202,6 +203,8 @@ class Varibad(Stateful):
         self.normalizer.update(obs)
         self.rewards.update(reward)
         self.changes.update(next_obs - obs)
+        if self.config.kept:
+            packed = packed[:, torch.randperm(packed.shape[1], generator=rng)[: self.config.kept]]
         self.trials.add(packed)
 
     def _predict(self, rng: torch.Generator) -> ppo.Log:

@@ -37,7 +37,7 @@ def moved(trial: Trial, rewards: float) -> Trial:
 def test_what_is_inferred_step_by_step_is_what_is_learned_from() -> None:
     agent = tiny("varibad")
     trial = lived(agent)
-    agent._remember(trial)
+    agent._remember(trial, rng())
     beliefs = agent._beliefs(agent._read(agent._packed(trial)))
     belief = agent.prior(torch.zeros(4, 1), 1, Draws.of(0, 0, 4))
     for t in range(len(trial) + 1):
@@ -63,7 +63,7 @@ def test_the_belief_is_the_same_when_rewards_count_a_thousandfold() -> None:
     for factor in (1.0, 1000.0):
         agent = tiny("varibad")
         trial = moved(lived(agent), factor)
-        agent._remember(trial)
+        agent._remember(trial, rng())
         told.append(agent._beliefs(agent._read(agent._packed(trial))).mean)
     torch.testing.assert_close(*told, rtol=1e-3, atol=1e-4)
 
@@ -110,7 +110,7 @@ def test_the_elbo_does_not_count_what_is_not_there() -> None:
             parameter.zero_()
     trial = lived(agent)
     trial.reward.fill_(3.0)
-    agent._remember(trial)
+    agent._remember(trial, rng())
     agent.rewards.load_state_dict(tiny("varibad").rewards.state_dict())  # seen as they are
     assert agent._predict(rng())["loss/reward"].item() == pytest.approx(9.0, rel=1e-4)
 
@@ -131,27 +131,41 @@ def test_the_newest_trials_are_kept_as_far_as_memory_goes() -> None:
     agent.trials.capacity = 6
     first, second = lived(agent, 0), lived(agent, 1)
     for trial in (first, second):
-        agent._remember(trial)
+        agent._remember(trial, rng())
     # Of eight trials the first two are gone: the last two stand in their places.
     old, new = agent._packed(first), agent._packed(second)
     kept = torch.cat([new[:, 2:], old[:, 2:], new[:, :2]], 1)
     assert torch.equal(agent.trials.state()["data"], kept.transpose(0, 1))
 
 
+def test_a_few_trials_of_an_iteration_are_kept_where_memory_must_reach_further_back() -> None:
+    agent, draws = tiny("varibad", kept=1), rng()
+    kept = []
+    for seed in range(8):
+        trial = lived(agent, seed)
+        agent._remember(trial, draws)
+        known = agent._packed(trial).transpose(0, 1)  # (N, T, F)
+        newest = agent.trials.state()["data"][seed]
+        kept += [row for row in range(4) if torch.equal(newest, known[row])]
+    # One of the four rows each time, and not always the same; but all rows count as seen.
+    assert len(agent.trials) == len(kept) == 8 and len(set(kept)) > 1
+    assert agent.rewards.state_dict()["count"] == 8 * 4 * 10
+
+
 def test_a_trial_that_is_not_finite_is_not_remembered() -> None:
     agent = tiny("varibad")
     good, bad = lived(agent), lived(agent, 1)
-    agent._remember(good)
+    agent._remember(good, rng())
     before = {name: tensor.clone() for name, tensor in agent.state().items()}
     bad.reward[3, 1] = torch.nan
-    agent._remember(bad)
+    agent._remember(bad, rng())
     assert same(before, agent.state())
 
 
 def test_what_is_lived_through_makes_the_rest_of_the_rewards_predictable() -> None:
     agent = Varibad(Config(**SMALL), SHAPES, 0, CPU)
     trial = lived(agent)
-    agent._remember(trial)
+    agent._remember(trial, rng())
     source = rng()
     for _ in range(300):
         agent._predict(source)

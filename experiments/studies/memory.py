@@ -32,4 +32,4 @@ STUDY = [
                            "--config.entropy", "0.01"))
 ] + grid(["varibad"], ["cheetah-dir"], episodes=2, label="varibad (96 M)",
          flags=("--steps", "96000000", "--config.anneal", "3750", "--config.entropy", "0.05",
-                "--config.updates", "2"))
+                "--config.updates", "2", "--config.kept", "8", "--config.minibatches", "32"))
