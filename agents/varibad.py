@@ -58,7 +58,7 @@ class Config(ppo.Config):
     kl: float = 2e-3  # weight of the KL between beliefs beside the mean squared error of a reward
     encoder_max_gradient: float = 1.0  # norm that the gradient of such a step is clipped to
     buffer: int = 64  # MiB of recent trials that encoder and decoders learn from
-    kept: int = 0  # trials of an iteration that go there: fewer reach further back; 0: all
+    kept: int = 0  # trials of an iteration that `buffer` takes; few reach far back; 0: all
 
 
 class Belief(NamedTuple):

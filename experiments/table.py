@@ -31,9 +31,13 @@ _BECAME = {
     ("insert", "pearl (1.2 M)"): "pearl",
     ("reach", "maml (every round)"): "maml",
     ("cheetah-dir", "rl2 (96 M, noise kept)"): "rl2",
+    ("cheetah-dir", "varibad (96 M)"): "varibad",
 }
 # The other way round: rows of presets that have given way, by commit, and what they are now called.
-_WAS = {("cheetah-dir", "pearl", "5155e3e"): "pearl (learned temperature)"}
+_WAS = {
+    ("cheetah-dir", "pearl", "5155e3e"): "pearl (learned temperature)",
+    ("cheetah-dir", "varibad", "88d8a98"): "varibad (20 M)",
+}
 _NONE = 1000  # env steps: `scratch` has an episode of them, the least that makes a run
 _SHORT = "(H 100"  # in labels of runs whose episodes are half as long as their family's
 Row = Mapping[str, str]
